@@ -1,0 +1,55 @@
+// Shows that what would be published works: publint on each dist, then the packed tarballs installed side by side, every
+// subpath imported by plain Node, and the command started.
+import { execFileSync } from "node:child_process";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { buildPackage } from "./build.ts";
+
+const root = join(import.meta.dirname, "..");
+
+/** Builds, lints and tries both packages as an installer would get them; returns the subpaths imported. */
+export function checkPackaging(): string[] {
+  const dists = { ring3: buildPackage("ring3"), cli: buildPackage("cli") };
+  const place = mkdtempSync(join(tmpdir(), "ring3-pack-"));
+  try {
+    for (const dist of Object.values(dists)) {
+      execFileSync(join(root, "node_modules/.bin/publint"), [dist, "--strict"], {
+        stdio: ["ignore", "inherit", "inherit"],
+      });
+      execFileSync("npm", ["pack", "--silent", "--pack-destination", place], {
+        cwd: dist,
+        stdio: ["ignore", "ignore", "inherit"],
+      });
+    }
+    const modules = join(place, "node_modules");
+    const unpack = (tarball: RegExp, target: string): void => {
+      const file = readdirSync(place).find((name) => tarball.test(name));
+      if (file === undefined) throw new Error(`npm pack made no ${tarball}`);
+      mkdirSync(join(modules, target), { recursive: true });
+      execFileSync("tar", ["-xzf", join(place, file), "-C", join(modules, target), "--strip-components=1"]);
+    };
+    unpack(/^ring3-\d/, "ring3");
+    unpack(/^ring3-cli-/, "@ring3/cli");
+    cpSync(join(root, "node_modules/koffi"), join(modules, "koffi"), { recursive: true });
+    symlinkSync(join(root, "node_modules/@koromix"), join(modules, "@koromix"));
+    const manifest = JSON.parse(readFileSync(join(modules, "ring3/package.json"), "utf8")) as {
+      exports: Record<string, unknown>;
+    };
+    const subpaths = Object.keys(manifest.exports).map((name) => `ring3${name.slice(1)}`);
+    const program = subpaths.map(
+      (name) => `if (Object.keys(await import("${name}")).length === 0) throw new Error("${name} is empty");`,
+    );
+    execFileSync(process.execPath, ["--input-type=module", "-e", program.join("\n")], {
+      cwd: place,
+      stdio: ["ignore", "inherit", "inherit"],
+    });
+    const version = execFileSync(process.execPath, [join(modules, "@ring3/cli/main.js"), "--version"], {
+      encoding: "utf8",
+    });
+    if (!/\d+\.\d+\.\d+/.test(version)) throw new Error(`ring3 --version printed ${version}`);
+    return subpaths;
+  } finally {
+    rmSync(place, { recursive: true, force: true });
+  }
+}
