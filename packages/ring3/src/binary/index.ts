@@ -1,0 +1,18 @@
+export { isRing3Error, Ring3Error } from "./error.ts";
+export { bit, bits, Field } from "./field.ts";
+export { hexdump } from "./hexdump.ts";
+export {
+  array,
+  ascii,
+  bytes,
+  i32,
+  type Member,
+  type Struct,
+  type StructValue,
+  struct,
+  u8,
+  u16,
+  u32,
+  u64,
+  u128,
+} from "./struct.ts";
