@@ -1,0 +1,10 @@
+export { type Accessors, plainAccessors } from "./accessors.ts";
+export { Arena, type ArenaHandle, type ArenaOptions, ArenaRange, type ArenaSystem } from "./arena.ts";
+export type { WindowState } from "./control-words.ts";
+export { Body, type Emitted, emit, emitted, type Loop } from "./emitter.ts";
+export { Local, type NumberType, type Operand, Value } from "./emitter-value.ts";
+export { FreeRanges, type Placement } from "./free-ranges.ts";
+export { IovaAllocator, type IovaPlacement, type IovaRange } from "./iova-allocator.ts";
+export type { Registers } from "./registers.ts";
+export type { SharedMemory } from "./webassembly.ts";
+export { ArenaWindow, OwnedWindow, type WindowHandle } from "./window.ts";
