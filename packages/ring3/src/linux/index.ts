@@ -1,0 +1,25 @@
+export { adviseHugePages, attachArena, createArena, defaultArena, type LinuxArenaOptions } from "./arena-memory.ts";
+export { bootTimeMs, monotonicMs } from "./clock.ts";
+export { ERRNO, type ErrnoName, errnoName, systemCallError } from "./errno.ts";
+export { EventFd } from "./event-fd.ts";
+export { FileIntegers, readAt, tryReadAt, tryWriteAt, writeAt } from "./file-access.ts";
+export { FileDescriptor, OPEN } from "./file-descriptor.ts";
+export { type EmbeddedPointer, ioctl, tryIoctl } from "./ioctl.ts";
+export {
+  type Limit,
+  lockedMemory,
+  lockedMemoryLimit,
+  mayLockWithoutLimit,
+  openFilesCount,
+  openFilesLimit,
+} from "./limits.ts";
+export { MappedMemory } from "./mapped-memory.ts";
+export { createMemoryFile, type MemoryFileOptions, sealAgainstWriting } from "./memory-file.ts";
+export { type MapOptions, pageSize } from "./memory-map.ts";
+export type { Pointable } from "./pointers.ts";
+export { type Readiness, type Watch, type WatchOptions, waitReadable, watch } from "./poller.ts";
+export { mapShared, reserveShared, type SharedRange } from "./shared-range.ts";
+export { type PeerCredentials, type Received, type SocketKind, UnixListener, UnixSocket } from "./sockets.ts";
+export { type SleepClocks, SuspendWatch } from "./suspend-watch.ts";
+export { parseUevent, type Uevent, type UeventNotice, UeventStream } from "./uevents.ts";
+export { DeviceWindow } from "./windows.ts";

@@ -1,0 +1,179 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { createArena } from "./arena-memory.ts";
+import { EventFd } from "./event-fd.ts";
+import { readAt, writeAt } from "./file-access.ts";
+import { FileDescriptor } from "./file-descriptor.ts";
+import { openFilesCount } from "./limits.ts";
+import { createMemoryFile } from "./memory-file.ts";
+import { pageSize } from "./memory-map.ts";
+import { waitReadable, watch } from "./poller.ts";
+import { UnixListener, UnixSocket } from "./sockets.ts";
+import { DeviceWindow } from "./windows.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "ring3-sockets-"));
+after(() => rmSync(folder, { recursive: true }));
+
+const text = (value: string): Uint8Array => new TextEncoder().encode(value);
+
+test("bytes and descriptors arrive together, at the bytes that they were sent with", () => {
+  const [left, right] = UnixSocket.pair();
+  using _left = left;
+  using _right = right;
+  using signal = new EventFd();
+  using file = createMemoryFile(pageSize);
+  assert.equal(left.send([text("he"), text("llo")], [signal.fd, file]), 5);
+  const into = new Uint8Array(16);
+  const { size, fds, fdsLost } = right.receive(into);
+  assert.equal(new TextDecoder().decode(into.subarray(0, size)), "hello");
+  assert.equal(fds.length, 2);
+  assert.equal(fdsLost, false);
+  using theirs = new EventFd(fds[0]);
+  theirs.write(3);
+  assert.equal(signal.read(), 3);
+  assert.equal(signal.read(), 0);
+  writeAt(fds[1] as FileDescriptor, 100, text("same file"));
+  const bytes = new Uint8Array(9);
+  readAt(file, 100, bytes);
+  assert.equal(new TextDecoder().decode(bytes), "same file");
+  const CLOSE_ON_EXEC = 0o2000000;
+  const flags = /^flags:\s*(\d+)/m.exec(readFileSync(`/proc/self/fdinfo/${fds[1]?.number}`, "utf8"))?.[1] ?? "0";
+  assert.equal(Number.parseInt(flags, 8) & CLOSE_ON_EXEC, CLOSE_ON_EXEC);
+  fds[1]?.close();
+  assert.deepEqual(right.receive(into), { size: -11, fds: [], fdsLost: false });
+  left.fd.close();
+  assert.equal(right.receive(into).size, 0);
+  assert.throws(() => left.send([text("x")]), { code: "FD_CLOSED" });
+  assert.equal(right.send([text("x")]), -32);
+});
+
+test("more descriptors than there is room for are closed, not leaked", () => {
+  const [left, right] = UnixSocket.pair();
+  using _left = left;
+  using narrow = new UnixSocket(right.fd, { maximumFds: 2 });
+  const signals = Array.from({ length: 5 }, () => new EventFd());
+  const before = openFilesCount();
+  assert.equal(
+    left.send(
+      [text("x")],
+      signals.map(({ fd }) => fd),
+    ),
+    1,
+  );
+  const { size, fds, fdsLost } = narrow.receive(new Uint8Array(4));
+  assert.equal(size, 1);
+  assert.equal(fds.length, 2);
+  assert.equal(fdsLost, true);
+  for (const fd of fds) fd.close();
+  assert.equal(openFilesCount(), before);
+  for (const signal of signals) signal[Symbol.dispose]();
+});
+
+test("253 descriptors in one message, a full buffer, large parts", () => {
+  const [left, right] = UnixSocket.pair();
+  using _left = left;
+  using wide = new UnixSocket(right.fd, { maximumFds: 253 });
+  using signal = new EventFd();
+  assert.equal(left.send([text("x")], Array(253).fill(signal.fd)), 1);
+  const { fds } = wide.receive(new Uint8Array(1));
+  assert.equal(fds.length, 253);
+  for (const fd of fds) fd.close();
+  assert.throws(() => left.send([text("x")], Array(254).fill(signal.fd)), RangeError);
+  assert.throws(() => left.send(Array(17).fill(text("x"))), RangeError);
+  const megabyte = new Uint8Array(2 ** 20).fill(7);
+  let sent = 0;
+  for (let result = 0; result >= 0; sent += Math.max(result, 0)) result = left.send([megabyte]);
+  const into = new Uint8Array(2 ** 16);
+  let received = 0;
+  while (received < sent) {
+    const { size } = wide.receive(into);
+    assert.ok(size > 0 && into[0] === 7 && into[size - 1] === 7);
+    received += size;
+  }
+  assert.equal(received, sent);
+});
+
+test("seqpacket keeps messages apart", () => {
+  const [left, right] = UnixSocket.pair("seqpacket");
+  using _left = left;
+  using _right = right;
+  left.send([text("one")]);
+  left.send([text("three")]);
+  assert.equal(right.receive(new Uint8Array(64)).size, 3);
+  assert.equal(right.receive(new Uint8Array(64)).size, 5);
+});
+
+test("listen, connect, credentials, and errors that name the fix", async () => {
+  const path = join(folder, "socket");
+  assert.throws(() => UnixSocket.connect(path), { errno: "ENOENT", call: `connect ${path}` });
+  using listener = UnixListener.listen(path);
+  assert.equal(listener.accept(), undefined);
+  assert.throws(() => UnixListener.listen(path), { errno: "EADDRINUSE", message: /remove/ });
+  const accepted = new Promise<UnixSocket>((resolve) => {
+    const watching = watch(listener.fd, () => {
+      const socket = listener.accept();
+      if (socket === undefined) return;
+      watching[Symbol.dispose]();
+      resolve(socket);
+    });
+  });
+  using client = UnixSocket.connect(path);
+  using server = await accepted;
+  const { pid, uid } = server.peerCredentials();
+  assert.equal(pid, process.pid);
+  assert.equal(uid, process.getuid?.());
+  client.send([text("x")]);
+  assert.deepEqual(waitReadable([server.fd, listener.fd], 1000), [server.fd]);
+  client.shutdown();
+  assert.equal(server.receive(new Uint8Array(4)).size, 1);
+  assert.equal(server.receive(new Uint8Array(4), true).size, 0);
+  assert.throws(() => UnixSocket.connect(`/${"x".repeat(200)}`), { code: "PATH_INVALID" });
+  assert.throws(() => UnixSocket.connect(""), { code: "PATH_INVALID" });
+});
+
+test("another process maps the same memory and signals; killing it is no problem", async () => {
+  const path = join(folder, "peer");
+  using listener = UnixListener.listen(path);
+  const child = spawn(process.execPath, ["--input-type=module", "-e", PEER], {
+    env: { ...process.env, RING3_SOCKET: path, RING3_LINUX: new URL("./index.ts", import.meta.url).href },
+    stdio: ["ignore", "inherit", "inherit"],
+  });
+  waitReadable([listener.fd], 20_000);
+  using socket = listener.accept() as UnixSocket;
+  assert.notEqual(socket, undefined);
+  assert.equal(socket.peerCredentials().pid, child.pid);
+  const { fds } = socket.receive(new Uint8Array(16), true);
+  const [file, bell] = fds as [FileDescriptor, FileDescriptor];
+  using signal = new EventFd(bell);
+  const window = DeviceWindow.map(createArena(), file, 0, pageSize);
+  const rung = new Promise<number>((resolve) => {
+    const watching = signal.watch((count) => {
+      watching[Symbol.dispose]();
+      resolve(count);
+    });
+  });
+  window.write32(0, 41);
+  socket.send([text("go")]);
+  assert.equal(await rung, 1);
+  assert.equal(window.read32(4), 42);
+  child.kill("SIGKILL");
+  await once(child, "exit");
+  assert.equal(window.read32(4), 42);
+  file.close();
+});
+
+const PEER = `
+  const { createArena, createMemoryFile, DeviceWindow, EventFd, UnixSocket, pageSize } = await import(process.env.RING3_LINUX);
+  const file = createMemoryFile(pageSize), bell = new EventFd();
+  const window = DeviceWindow.map(createArena(), file, 0, pageSize);
+  const socket = UnixSocket.connect(process.env.RING3_SOCKET);
+  socket.send([new Uint8Array(1)], [file, bell.fd]);
+  socket.receive(new Uint8Array(4), true);
+  window.write32(4, window.read32(0) + 1);
+  bell.write();
+  setInterval(() => {}, 1000);`;
