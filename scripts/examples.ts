@@ -1,5 +1,5 @@
 // Keeps documentation true: every ```ts block of the Markdown files and every TSDoc @example is type-checked, and those
-// marked `run` (```ts run, or @example with a `// => value` comment) are executed too.
+// marked `run` (```ts run, @example run), which need no device, are executed too. Each may use `fn`, an open function.
 import { execFileSync, spawnSync } from "node:child_process";
 import { globSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -51,6 +51,7 @@ export function checkExamples(): { readonly checked: number; readonly run: numbe
       writeFileSync(file, `// ${example.from}:${example.line}\n${example.code}\nexport {};\n`);
       return file;
     });
+    writeFileSync(join(folder, "scene.d.ts"), 'declare const fn: import("ring3").PciFunction;\n');
     const config = join(folder, "tsconfig.json");
     writeFileSync(
       config,

@@ -18,7 +18,7 @@ export const floors: Readonly<Record<string, readonly string[]>> = {
 export const browserSafe: readonly string[] = ["binary", "memory", "pci", "specs", "drivers"];
 
 /** Which packages a floor may import; every other floor may import none. */
-export const packagesOf: Readonly<Record<string, readonly string[]>> = { linux: ["koffi"] };
+const packagesOf: Readonly<Record<string, readonly string[]>> = { linux: ["koffi"] };
 
 export interface Import {
   /** Path of the importing file below `root`. */

@@ -113,7 +113,8 @@ export interface Struct<T> extends Member<T> {
 /**
  * Declares a little-endian structure of `size` bytes, the size that its specification gives.
  *
- * @example
+ * @example run
+ * import { struct, u32 } from "ring3/binary";
  * const Header = struct("Header", 8, { argsz: [0, u32], flags: [4, u32] });
  * Header.from(Header.bytes({ argsz: 8, flags: 1 })).flags; // 1
  */

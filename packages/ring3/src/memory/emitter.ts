@@ -139,7 +139,11 @@ export interface Emitted<Call> extends EncodedFunction {
  * Writes a function: `params` are 32-bit numbers, `locals` are 0 at first, and the value that `write` returns is the
  * function's result (a number with 32 bits and a sign).
  *
- * @example
+ * @example run
+ * import { Arena, emit, emitted } from "ring3/memory";
+ * const arena = Arena.create();
+ * const range = arena.reserve(4096);
+ * range.words.fill(3);
  * const { sum } = emit(arena, {
  *   sum: emitted(["first", "count"], { total: "i32" }, (body, { first, count, total }) => {
  *     body.loop((loop) => {
@@ -151,7 +155,7 @@ export interface Emitted<Call> extends EncodedFunction {
  *     return total;
  *   }),
  * });
- * sum(range.offset, 16);
+ * sum(range.offset, 16); // 48
  */
 export function emitted<
   const P extends readonly string[],

@@ -33,6 +33,8 @@ export interface ConfigAccess {
  * A function's configuration space.
  *
  * @example
+ * import { Header, PowerManagement } from "ring3/pci";
+ * const { config } = fn;
  * config.read(PowerManagement.PMCSR).POWER_STATE; // one read
  * config.write(Header.COMMAND, { BUS_MASTER: 1 }); // one read, one write
  */

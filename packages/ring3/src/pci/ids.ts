@@ -18,7 +18,8 @@ interface Entry {
  * Names from the text of a pci.ids file. Lines that are not of its format are skipped; of a name given twice the first
  * counts. Ids that the file does not know give `undefined`.
  *
- * @example
+ * @example run
+ * import { PciIds } from "ring3/pci";
  * const ids = new PciIds("8086  Intel Corporation\n\t1533  I210 Gigabit Network Connection\n");
  * ids.device(0x8086, 0x1533); // "I210 Gigabit Network Connection"
  */

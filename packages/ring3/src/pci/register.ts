@@ -107,7 +107,8 @@ function declare<const R extends RegisterDeclarations>(
 /**
  * Declares a standard capability: its short name, its id and its registers, at offsets from its first byte.
  *
- * @example
+ * @example run
+ * import { capability, type Declared } from "ring3/pci";
  * const registers = { CONTROL: { at: [0x02, 16], ENABLE: ["RW", 0], COUNT: ["RO", 1, 3] } } as const;
  * export const Example: Declared<typeof registers> = capability("EXAMPLE", 0x7f, registers);
  */
