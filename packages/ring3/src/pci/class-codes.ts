@@ -4,7 +4,7 @@
 type Subclass = string | readonly [name: string, interfaces: Readonly<Record<number, string>>];
 
 const classes: Readonly<Record<number, readonly [name: string, subclasses: Readonly<Record<number, Subclass>>]>> = {
-  0x00: ["Device older than class codes", { 0x00: "Device other than VGA", 0x01: "VGA-compatible device" }],
+  0x00: ["Unclassified device", { 0x00: "Unclassified device, not VGA", 0x01: "Unclassified device, VGA compatible" }],
   0x01: [
     "Mass storage controller",
     {

@@ -1,0 +1,1 @@
+export { type EduCompletion, EduDriver, type EduOptions } from "./driver.ts";

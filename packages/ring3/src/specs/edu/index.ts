@@ -1,0 +1,1 @@
+export { EDU_ADDRESS_BITS, EDU_MAGIC, Edu, EduBuffer, EduDma, EduIds, EduInterrupt, EduStatus } from "./registers.ts";
