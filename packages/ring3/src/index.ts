@@ -1,0 +1,37 @@
+// The front door: `open` finds by the address which back end stands behind it.
+import { Ring3Error } from "./binary/error.ts";
+import { PciAddress } from "./pci/address.ts";
+import type { PciFunction } from "./pci/function.ts";
+import { openVfio, type VfioOpenOptions } from "./vfio/open.ts";
+
+export { isRing3Error, Ring3Error } from "./binary/error.ts";
+export type { Arena, ArenaRange } from "./memory/arena.ts";
+export type { Registers } from "./memory/registers.ts";
+export { PciAddress } from "./pci/address.ts";
+export type * from "./pci/function.ts";
+export { AddressSpace, type AddressSpaceOptions } from "./vfio/address-space.ts";
+export type { VfioOpenOptions } from "./vfio/open.ts";
+export { WARNINGS, type Warning } from "./vfio/warnings.ts";
+
+/** What `open` takes; which of it counts depends on the back end. */
+export type OpenOptions = VfioOpenOptions;
+
+/**
+ * Opens a PCI function for its driver.
+ *
+ * `address` is where it sits: `0000:01:00.0`, `01:00.0` in domain 0, or `pci:0000:01:00.0`. Throws `ADDRESS_INVALID` for
+ * what is none of these, and what {@link openVfio} throws.
+ *
+ * @example
+ * import { open } from "ring3";
+ * await using fn = await open("0000:01:00.0");
+ * console.log(fn.identity.vendorId.toString(16), fn.bar(0).registers().read32(0));
+ */
+export async function open(address: string, options: OpenOptions = {}): Promise<PciFunction> {
+  const place = address.startsWith("pci:") ? address.slice("pci:".length) : address;
+  if (PciAddress.accepts(place)) return await openVfio(place, options);
+  throw new Ring3Error(
+    "ADDRESS_INVALID",
+    `"${address}" names no function; open takes a PCI address: 0000:01:00.0, 01:00.0 or pci:0000:01:00.0`,
+  );
+}

@@ -1,0 +1,314 @@
+// A PCI function over the kernel's VFIO: the parts put together, and the order in which they come and go.
+import { Ring3Error } from "../binary/error.ts";
+import { EventFd } from "../linux/event-fd.ts";
+import { Header } from "../pci/header.ts";
+import { identify } from "../pci/identification.ts";
+import { FunctionEventSource } from "../pci/events.ts";
+import type { ConfigSpace } from "../pci/config-space.ts";
+import type { Bar, BarIndex, FunctionIdentity, PciFunction, ResetMethod } from "../pci/function.ts";
+import type { AddressSpace } from "./address-space.ts";
+import type { VfioBar } from "./bar.ts";
+import type { VfioConfigAccess } from "./config-access.ts";
+import { DeviceFile } from "./device-file.ts";
+import { VfioDmaSpace } from "./dma-space.ts";
+import { closedError, Ending, removedError } from "./ending.ts";
+import { DeviceFeatures } from "./features.ts";
+import type { VfioFunctionHandle } from "./handle.ts";
+import { type HotResetScope, hotResetScope } from "./hot-reset.ts";
+import { VfioInterrupts } from "./interrupts.ts";
+import type { AttachedDevice } from "./iommu.ts";
+import type { FunctionLocation } from "./locate.ts";
+import { buildParts } from "./parts.ts";
+import { VfioPower } from "./power.ts";
+import { readResetMethods, retryReset, untilReady } from "./reset.ts";
+import type { Region } from "./region.ts";
+import type { VfioRom } from "./rom.ts";
+import { armSignals } from "./signals.ts";
+import { IoeventfdWidth } from "./uapi.ts";
+import { WindowGate } from "./window-gate.ts";
+
+export interface VfioFunctionOptions {
+  /** How long the driver gets to let go when somebody wants the function back; 3000 ms by default. */
+  readonly removalGraceMs?: number;
+  /** Bound on waiting for the function after a reset; 10,000 ms by default. */
+  readonly resetTimeoutMs?: number;
+}
+
+/** A function bound to vfio-pci. {@link open} makes one; what is here beyond {@link PciFunction} is Linux's own. */
+export class VfioFunction implements PciFunction {
+  readonly identity: FunctionIdentity;
+  readonly config: ConfigSpace;
+  readonly rom: VfioRom | undefined;
+  readonly interrupts: VfioInterrupts;
+  readonly dma: VfioDmaSpace;
+  readonly resetMethods: readonly ResetMethod[];
+  readonly power: VfioPower;
+  readonly events: FunctionEventSource;
+  /** Migration, DMA logging, dma-buf export, VF token. */
+  readonly features: DeviceFeatures;
+  /** Where the function's DMA goes; several functions may share it. */
+  readonly addressSpace: AddressSpace;
+  readonly #device: DeviceFile;
+  readonly #attached: AttachedDevice;
+  readonly #ownsSpace: boolean;
+  readonly #access: VfioConfigAccess;
+  readonly #bars: readonly VfioBar[];
+  readonly #gate: WindowGate = new WindowGate();
+  readonly #ending: Ending = new Ending();
+  readonly #signals: Disposable;
+  readonly #life: { readonly index: number; readonly live: number };
+  readonly #regionCount: number;
+  readonly #wantedCommand: number;
+  readonly #removalGraceMs: number;
+  readonly #resetTimeoutMs: number;
+  #graceTimer: ReturnType<typeof setTimeout> | undefined;
+  #removal: string | undefined;
+  #resetting: Promise<ResetMethod> | undefined;
+  #disposal: Promise<void> | undefined;
+
+  /** For `open`: takes over `attached`, and the address space where `ownsSpace`. */
+  constructor(
+    location: FunctionLocation,
+    space: AddressSpace,
+    attached: AttachedDevice,
+    ownsSpace: boolean,
+    options: VfioFunctionOptions,
+  ) {
+    this.addressSpace = space;
+    this.#attached = attached;
+    this.#ownsSpace = ownsSpace;
+    this.#removalGraceMs = options.removalGraceMs ?? 3000;
+    this.#resetTimeoutMs = options.resetTimeoutMs ?? 10_000;
+    this.#device = new DeviceFile(attached.file);
+    const { pci, resettable, regionCount } = this.#device.info();
+    if (!pci) throw new Ring3Error("NOT_SUPPORTED", `${location.address} is no PCI device to VFIO`);
+    this.#regionCount = regionCount;
+    const { access, config, bars, rom, wantedCommand } = buildParts(this.#device, space.arena, this.#gate);
+    this.#wantedCommand = wantedCommand;
+    this.#access = access;
+    this.config = config;
+    this.#bars = bars;
+    this.rom = rom;
+    this.identity = {
+      ...identityOf(config),
+      address: location.address,
+      backend: attached.iommufdDevice === undefined ? "vfio-group" : "vfio-iommufd",
+      modelVersion: undefined,
+    };
+    this.events = new FunctionEventSource();
+    this.interrupts = new VfioInterrupts(this.#device, (error) =>
+      this.events.emit("error", { description: `an interrupt's listener threw: ${String(error)}` }),
+    );
+    this.dma = new VfioDmaSpace(space, location.noIommu);
+    this.resetMethods = readResetMethods(location.sysfsFolder, resettable);
+    this.power = new VfioPower(config, this.#device, this.#gate, this.events, this.#ending);
+    this.features = new DeviceFeatures(this.#device);
+    this.#life = space.arena.control.open();
+    this.#signals = armSignals(this.#device, location.address, {
+      onRequest: () => this.#removalRequested(),
+      onError: () => this.events.emit("error", { description: "the platform reported an uncorrected error (AER)" }),
+      onRecovery: (succeeded) => this.#errorHandled(succeeded),
+      onResume: (sleptMs) => this.#machineSlept(sleptMs),
+    });
+  }
+
+  get busMaster(): boolean {
+    return this.config.read(Header.COMMAND).BUS_MASTER === 1;
+  }
+
+  set busMaster(on: boolean) {
+    this.config.write(Header.COMMAND, { BUS_MASTER: on ? 1 : 0 });
+  }
+
+  get gone(): AbortSignal {
+    return this.#ending.signal;
+  }
+
+  bar(index: BarIndex): Bar {
+    const bar = this.#bars[index];
+    if (bar === undefined) throw new RangeError(`a function has BARs 0 to 5, not ${String(index)}`);
+    return bar;
+  }
+
+  reset(): Promise<ResetMethod> {
+    this.#resetting ??= this.#reset(() => this.#device.reset(), this.resetMethods[0]).finally(() => {
+      this.#resetting = undefined;
+    });
+    return this.#resetting;
+  }
+
+  /** Which functions a hot reset would take along; `undefined` where slot and bus cannot be reset. */
+  hotResetScope(): HotResetScope | undefined {
+    this.#ending.check();
+    return hotResetScope(this.#device);
+  }
+
+  /**
+   * Resets the whole slot or bus. Every affected function must be open in this address space, and its driver stopped.
+   * The others' drivers must re-initialise. Throws `NOT_SUPPORTED`, or `SYSTEM_CALL` where one is not ours.
+   */
+  hotReset(): Promise<ResetMethod> {
+    if (this.#ending.reason === undefined && this.hotResetScope() === undefined) {
+      return Promise.reject(new Ring3Error("NOT_SUPPORTED", "neither the slot nor the bus can be reset"));
+    }
+    const attempt = (): "done" => {
+      this.#device.hotReset(this.#attached.group === undefined ? [] : this.addressSpace.groupFiles());
+      return "done";
+    };
+    this.#resetting ??= this.#reset(attempt, "bus").finally(() => {
+      this.#resetting = undefined;
+    });
+    return this.#resetting;
+  }
+
+  /** What the kernel says of each region, those beyond the BARs too. */
+  regions(): Region[] {
+    this.#ending.check();
+    return Array.from({ length: this.#regionCount }, (_, index) => this.#device.region(index));
+  }
+
+  /**
+   * Has the kernel write `value` to a register each time the eventfd is signalled, also by another process. Disposal ends
+   * that. Throws `SYSTEM_CALL` for the MSI-X table, or beyond the kernel's 1000.
+   */
+  ioeventfd(bar: BarIndex, offset: number, width: 1 | 2 | 4 | 8, value: bigint): EventFd {
+    this.#ending.check();
+    if (!(Number.isInteger(offset) && offset >= 0 && offset % width === 0 && offset + width <= this.bar(bar).size)) {
+      throw new Ring3Error("REGISTER_RANGE", `${width} bytes at ${offset} are no register of BAR ${bar}`);
+    }
+    const at = this.#device.region(bar).fileOffset + offset;
+    const eventFd = new EventFd();
+    try {
+      this.#device.ioeventfd(at, IoeventfdWidth[width], value, eventFd.fd.number);
+    } catch (error) {
+      eventFd[Symbol.dispose]();
+      throw error;
+    }
+    eventFd.fd.closesAfter({
+      [Symbol.dispose]: () => {
+        if (!this.#device.fd.closed) this.#device.ioeventfd(at, IoeventfdWidth[width], value, -1);
+      },
+    });
+    return eventFd;
+  }
+
+  /**
+   * What a worker needs. `vectors` are handed over: from now on the worker waits for them, and here they throw
+   * `INTERRUPT_LENT`. Each handle is for one worker.
+   */
+  handle(vectors: readonly number[] = []): VfioFunctionHandle {
+    this.#ending.check();
+    return {
+      identity: this.identity,
+      arena: this.addressSpace.arena.handle(),
+      windows: this.#bars.flatMap((bar) => bar.windows()),
+      buffers: this.dma.mappings(),
+      vectors: vectors.map((vector) => ({ vector, eventfd: this.interrupts.lend(vector) })),
+      life: this.#life,
+    };
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    const { address } = this.identity;
+    this.#disposal ??= this.#close(
+      this.#removal === undefined ? closedError(address) : removedError(address, this.#removal),
+    );
+    return this.#disposal;
+  }
+
+  async #reset(attempt: () => "done" | "busy" | "unsupported", method: ResetMethod | undefined): Promise<ResetMethod> {
+    this.#ending.check();
+    if (method === undefined) {
+      throw new Ring3Error("NOT_SUPPORTED", "the kernel has no way to reset this function alone; see hotResetScope()");
+    }
+    this.interrupts.disable();
+    this.busMaster = false;
+    this.#gate.block("a reset is under way");
+    try {
+      await retryReset(attempt, this.#ending, this.#resetTimeoutMs);
+      await untilReady(this.config, this.#ending, this.#resetTimeoutMs);
+    } finally {
+      if (this.#ending.reason === undefined) {
+        this.config.invalidate();
+        this.#access.followState();
+        this.#gate.unblock("a reset is under way");
+      }
+    }
+    this.busMaster = false;
+    this.events.emit("reset", { method });
+    return method;
+  }
+
+  #removalRequested(): void {
+    // The kernel repeats the request; the driver hears it once.
+    if (this.#removal !== undefined || this.#ending.reason !== undefined) return;
+    const graceMs = this.#removalGraceMs;
+    this.#removal = "its removal was requested (unplug or unbind)";
+    this.#graceTimer = setTimeout(() => void this[Symbol.asyncDispose](), graceMs);
+    this.#graceTimer.unref();
+    this.events.emit("removal-requested", { graceMs });
+  }
+
+  #errorHandled(succeeded: boolean): void {
+    if (this.#ending.reason !== undefined) return;
+    this.config.invalidate();
+    if (!succeeded || !this.config.isPresent()) {
+      this.events.emit("error", {
+        description: "error recovery failed: the function is lost until it is reset or unplugged",
+      });
+      return;
+    }
+    // A link reset cleared the BARs; the kernel restores them when memory decoding is switched on.
+    this.config.writeRaw(Header.COMMAND, this.config.readRaw(Header.COMMAND) | this.#wantedCommand);
+    this.events.emit("recovered", {
+      description: "error recovery succeeded; the function's registers may be as after a reset",
+    });
+  }
+
+  #machineSlept(sleptMs: number): void {
+    if (this.#ending.reason !== undefined) return;
+    this.config.invalidate();
+    this.#access.followState();
+    this.events.emit("resumed", { sleptMs });
+  }
+
+  /** The safe order: bus master, interrupts, DMA, windows, files. A device that is gone fails some steps; all are tried. */
+  async #close(reason: Ring3Error): Promise<void> {
+    const errors: unknown[] = [];
+    const step = (what: () => void): void => {
+      try {
+        what();
+      } catch (error) {
+        // Config space and ioctls of an unplugged device may fail; closing its file cleans up all the same.
+        if (!(error instanceof Ring3Error)) errors.push(error);
+      }
+    };
+    if (this.#graceTimer !== undefined) clearTimeout(this.#graceTimer);
+    step(() => (this.busMaster = false));
+    this.#ending.end(reason);
+    step(() => this.#signals[Symbol.dispose]());
+    step(() => this.interrupts.end(reason, this.#removal === undefined ? interruptClosed(reason) : reason));
+    step(() => this.dma.end(reason));
+    step(() => this.#gate.close(reason));
+    step(() => this.#access.end(reason));
+    step(() => this.addressSpace.arena.control.close(this.#life.index, this.#life.live));
+    step(() => this.interrupts.wakeBorrowers());
+    step(() => this.addressSpace.detach(this.#attached));
+    if (this.#ownsSpace) step(() => this.addressSpace[Symbol.dispose]());
+    if (this.#removal !== undefined) this.events.emit("removed", { reason: this.#removal });
+    this.#ending.announce();
+    this.events.close();
+    await Promise.resolve();
+    if (errors.length > 0) throw new AggregateError(errors, "closing a function failed in part");
+  }
+}
+
+/** Iterators over interrupts end without an error when the driver itself closed the function. */
+function interruptClosed(cause: Ring3Error): Ring3Error {
+  return new Ring3Error("INTERRUPT_CLOSED", "the function was closed", { cause });
+}
+
+function identityOf(config: ConfigSpace): Omit<FunctionIdentity, "address" | "backend" | "modelVersion"> {
+  const { vendorId, deviceId, subsystemVendorId, subsystemId, revision, classCode } = identify(config);
+  return { vendorId, deviceId, subsystemVendorId, subsystemId, revision, classCode };
+}

@@ -1,0 +1,133 @@
+import assert from "node:assert/strict";
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { afterEach, beforeEach, test } from "node:test";
+import { isRing3Error } from "../binary/error.ts";
+import { blockingMembers, chooseInterface, groupNotViable, type KernelRoots, locateFunction } from "./locate.ts";
+import { openVfio } from "./open.ts";
+
+let root = "";
+let roots: KernelRoots;
+
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), "ring3-locate-"));
+  roots = { sysfs: join(root, "sys"), dev: join(root, "dev"), proc: join(root, "proc") };
+});
+afterEach(() => rmSync(root, { recursive: true }));
+
+function put(path: string, text = ""): void {
+  mkdirSync(dirname(join(root, path)), { recursive: true });
+  writeFileSync(join(root, path), text);
+}
+
+/** A function with its driver, group and nodes, as sysfs and /dev show them. */
+function plug(address: string, group: number | undefined, driver: string | undefined, cdev?: number): void {
+  const device = `sys/devices/${address}`;
+  mkdirSync(join(root, device), { recursive: true });
+  mkdirSync(join(root, "sys/bus/pci/devices"), { recursive: true });
+  symlinkSync(join(root, device), join(root, "sys/bus/pci/devices", address));
+  if (driver !== undefined) {
+    mkdirSync(join(root, "sys/bus/pci/drivers", driver), { recursive: true });
+    symlinkSync(join(root, "sys/bus/pci/drivers", driver), join(root, device, "driver"));
+  }
+  if (cdev !== undefined) {
+    mkdirSync(join(root, device, "vfio-dev", `vfio${cdev}`), { recursive: true });
+    put(`dev/vfio/devices/vfio${cdev}`);
+  }
+  if (group === undefined) return;
+  const folder = join(root, "sys/kernel/iommu_groups", String(group));
+  mkdirSync(join(folder, "devices"), { recursive: true });
+  symlinkSync(folder, join(root, device, "iommu_group"));
+  symlinkSync(join(root, device), join(folder, "devices", address));
+  put(`dev/vfio/${group}`);
+}
+
+function code(action: () => unknown): string {
+  try {
+    action();
+  } catch (error) {
+    if (isRing3Error(error)) return error.code;
+    throw error;
+  }
+  return "nothing";
+}
+
+test("a bound function: its group and its nodes", () => {
+  plug("0000:01:00.0", 7, "vfio-pci", 3);
+  put("dev/iommu");
+  const location = locateFunction("0000:01:00.0", roots);
+  assert.equal(location.group, 7);
+  assert.equal(location.groupNode, join(root, "dev/vfio/7"));
+  assert.equal(location.deviceNode, join(root, "dev/vfio/devices/vfio3"));
+  assert.equal(location.iommufdNode, join(root, "dev/iommu"));
+  assert.equal(location.noIommu, false);
+  assert.equal(chooseInterface(location, "auto"), "iommufd");
+  assert.equal(chooseInterface(location, "group"), "group");
+});
+
+test("absent, unbound and bound to another driver", () => {
+  plug("0000:01:00.0", 7, undefined);
+  plug("0000:02:00.0", 8, "nvme");
+  plug("0000:03:00.0", 9, "mlx5_vfio_pci", 0);
+  assert.equal(
+    code(() => locateFunction("0000:09:00.0", roots)),
+    "NOT_FOUND",
+  );
+  assert.equal(
+    code(() => locateFunction("0000:01:00.0", roots)),
+    "NOT_BOUND",
+  );
+  assert.throws(() => locateFunction("0000:02:00.0", roots), /bound to nvme.*sudo ring3 bind 0000:02:00\.0 --user/);
+  assert.equal(locateFunction("0000:03:00.0", roots).driver, "mlx5_vfio_pci", "variant drivers count");
+});
+
+test("who keeps a group from user space, and who does not", () => {
+  plug("0000:01:00.0", 7, "vfio-pci", 0);
+  plug("0000:01:00.1", 7, "snd_hda_intel");
+  plug("0000:01:00.2", 7, undefined);
+  plug("0000:01:00.3", 7, "pci-stub");
+  plug("0000:00:01.0", 7, "pcieport");
+  assert.deepEqual(blockingMembers(7, roots), [{ address: "0000:01:00.1", driver: "snd_hda_intel" }]);
+  const error = groupNotViable(locateFunction("0000:01:00.0", roots), roots);
+  assert.match(error.message, /group 7 .* 0000:01:00\.1 is bound to snd_hda_intel; .*--group/);
+});
+
+test("without IOMMU, without iommufd, without nodes", () => {
+  plug("0000:01:00.0", undefined, "vfio-pci");
+  const none = locateFunction("0000:01:00.0", roots);
+  assert.equal(
+    code(() => chooseInterface(none, "auto")),
+    "NO_IOMMU",
+  );
+  plug("0000:02:00.0", 8, "vfio-pci");
+  const group = locateFunction("0000:02:00.0", roots);
+  assert.equal(chooseInterface(group, "auto"), "group");
+  assert.equal(
+    code(() => chooseInterface(group, "iommufd")),
+    "NO_IOMMUFD",
+  );
+});
+
+test("nodes that may not be opened: the one that may is taken, else the error names one", {
+  skip: process.getuid?.() === 0,
+}, () => {
+  plug("0000:01:00.0", 7, "vfio-pci", 0);
+  put("dev/iommu");
+  chmodSync(join(root, "dev/iommu"), 0);
+  const location = locateFunction("0000:01:00.0", roots);
+  assert.equal(chooseInterface(location, "auto"), "group");
+  chmodSync(join(root, "dev/vfio/7"), 0);
+  assert.equal(
+    code(() => chooseInterface(location, "auto")),
+    "PERMISSION_DENIED",
+  );
+});
+
+test("without IOMMU only a loud opt-in opens", async () => {
+  plug("0000:01:00.0", 7, "vfio-pci");
+  put("sys/kernel/iommu_groups/7/name", "vfio-noiommu\n");
+  put("dev/vfio/noiommu-7");
+  assert.equal(locateFunction("0000:01:00.0", roots).noIommu, true);
+  await assert.rejects(openVfio("01:00.0", {}, roots), (error: unknown) => isRing3Error(error, "NO_IOMMU"));
+});
