@@ -1,0 +1,31 @@
+export { type AccessPath, type FunctionAccess, functionAccess } from "./access.ts";
+export {
+  type BindingPlan,
+  type BindRequest,
+  bind,
+  planBind,
+  planUnbind,
+  type UnbindRequest,
+  unbind,
+} from "./binding.ts";
+export { type BindingRecord, boundAddresses, readBindingRecord } from "./binding-records.ts";
+export { type Host, thisHost } from "./binding-steps.ts";
+export { describeHolders, findHolders, type Holder, type Holders } from "./holders.ts";
+export {
+  type HostFunction,
+  type HostLink,
+  type HostResource,
+  type HostSriov,
+  listFunctions,
+  readFunction,
+  sysfsAddress,
+} from "./inventory.ts";
+export { type GroupMember, type IommuGroup, isVfioDriver, listGroups, readGroup } from "./iommu-groups.ts";
+export type { Step } from "./journal.ts";
+export { FunctionNames } from "./names.ts";
+export { listVfioNodes, mayOpen, type VfioNode } from "./nodes.ts";
+export { type HostOperations, linuxOperations, type NodeOwner } from "./operations.ts";
+export { type HostPaths, hostPaths, thisMachine } from "./paths.ts";
+export { bindVfs, createVfs, ownsVfs, planVfs, removeVfs } from "./sriov.ts";
+export { type HostEvent, HostEvents, type UeventSource, watchHost } from "./uevents.ts";
+export { currentUser, lookUpUser, type User, userName } from "./users.ts";

@@ -1,0 +1,147 @@
+// Everything that binding does to the machine goes through these few calls, so that a test can put a machine of its own
+// behind them and let each of them fail.
+import { execFile } from "node:child_process";
+import { closeSync, constants, existsSync, type FSWatcher, openSync, watch } from "node:fs";
+import { chmod, chown, mkdir, open, rename, rm } from "node:fs/promises";
+import { dirname } from "node:path";
+import { promisify } from "node:util";
+import { Ring3Error } from "../binary/error.ts";
+
+export interface NodeOwner {
+  readonly uid: number;
+  readonly gid: number;
+  /** Permission bits. */
+  readonly mode: number;
+}
+
+/** What binding needs from the machine. */
+export interface HostOperations {
+  /** Whether drivers may be bound and nodes handed over: root. */
+  readonly privileged: boolean;
+  /** Writes an attribute of sysfs with one system call. */
+  write(path: string, text: string): Promise<void>;
+  /** Loads a kernel module. Throws `MODULE_MISSING`. */
+  loadModule(name: string): Promise<void>;
+  setOwner(path: string, owner: NodeOwner): Promise<void>;
+  /** Replaces a file of ring3's own below /run, whole or not at all. */
+  save(path: string, text: string): Promise<void>;
+  remove(path: string): Promise<void>;
+  /** Resolves once `ready()` is true, looking whenever something changes in `directory`; `false` after `timeoutMs`. */
+  waitUntil(directory: string, ready: () => boolean, timeoutMs: number): Promise<boolean>;
+  /** Lets udev finish with the nodes that just appeared, so that it does not undo what we set. */
+  settle(): Promise<void>;
+  /** Whether the kernel itself holds the block device (mounted, swap, part of an array). */
+  claimed(blockDevice: string): boolean;
+}
+
+/** The real machine. */
+export function linuxOperations(): HostOperations {
+  return {
+    privileged: process.geteuid?.() === 0,
+    write: async (path, text) => {
+      await attempt(`write ${path}`, async () => {
+        const file = await open(path, constants.O_WRONLY);
+        try {
+          await file.write(text);
+        } finally {
+          await file.close();
+        }
+      });
+    },
+    loadModule,
+    setOwner: async (path, { uid, gid, mode }) => {
+      await attempt(`chown ${path}`, async () => {
+        await chown(path, uid, gid);
+        await chmod(path, mode);
+      });
+    },
+    save: async (path, text) => {
+      await attempt(`write ${path}`, async () => {
+        await mkdir(dirname(path), { recursive: true, mode: 0o755 });
+        const file = await open(`${path}.new`, "w", 0o644);
+        try {
+          await file.writeFile(text);
+        } finally {
+          await file.close();
+        }
+        await rename(`${path}.new`, path);
+      });
+    },
+    remove: async (path) => await attempt(`unlink ${path}`, async () => await rm(path, { force: true })),
+    waitUntil,
+    settle,
+    claimed,
+  };
+}
+
+async function attempt(call: string, action: () => Promise<void>): Promise<void> {
+  try {
+    await action();
+  } catch (error) {
+    const errno = (error as NodeJS.ErrnoException).code ?? "unknown";
+    throw new Ring3Error("HOST_CALL_FAILED", `${call} failed with ${errno}`, { errno, call, cause: error });
+  }
+}
+
+async function loadModule(name: string): Promise<void> {
+  // modprobe lies in a directory that the PATH of a service or of sudo may leave out.
+  const env = { ...process.env, PATH: `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin` };
+  try {
+    await promisify(execFile)("modprobe", [name], { env, timeout: 60_000 });
+  } catch (error) {
+    const { code, stderr = "" } = error as NodeJS.ErrnoException & { stderr?: string };
+    const why = code === "ENOENT" ? "there is no modprobe" : stderr.trim() || String(code);
+    throw new Ring3Error(
+      "MODULE_MISSING",
+      `the kernel module ${name} is not loaded and cannot be: ${why}. ` +
+        `Install the kernel's modules, or use a kernel built with CONFIG_VFIO_PCI`,
+      { cause: error },
+    );
+  }
+}
+
+async function waitUntil(directory: string, ready: () => boolean, timeoutMs: number): Promise<boolean> {
+  if (ready()) return true;
+  let place = directory;
+  while (!existsSync(place) && dirname(place) !== place) place = dirname(place);
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  const look = (): void => {
+    if (ready()) resolve(true);
+  };
+  const watcher = watchQuietly(place, look);
+  // The directory itself may be what appears, and some file systems tell of no change: look now and then as well.
+  const timer = setInterval(look, 100);
+  const timeout = setTimeout(() => resolve(ready()), timeoutMs);
+  look();
+  try {
+    return await promise;
+  } finally {
+    watcher?.close();
+    clearInterval(timer);
+    clearTimeout(timeout);
+  }
+}
+
+function watchQuietly(place: string, look: () => void): FSWatcher | undefined {
+  try {
+    return watch(place, look).on("error", () => undefined);
+  } catch {
+    // Out of inotify watches: the timer looks as well.
+    return undefined;
+  }
+}
+
+async function settle(): Promise<void> {
+  if (!existsSync("/run/udev/control")) return;
+  await promisify(execFile)("udevadm", ["settle", "--timeout=5"]).catch(() => undefined);
+}
+
+/** An exclusive open of a block device says EBUSY while the kernel holds it; otherwise it has no effect. */
+function claimed(blockDevice: string): boolean {
+  try {
+    closeSync(openSync(blockDevice, constants.O_RDONLY | constants.O_EXCL | constants.O_NONBLOCK));
+    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EBUSY";
+  }
+}
