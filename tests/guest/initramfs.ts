@@ -1,0 +1,118 @@
+// The guest's root file system: busybox, node with its libraries, and the modules of one kernel, as one cpio archive.
+// It holds nothing of the project, so it is built once for a kernel; the staged tree comes over the share.
+import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { copyFile, rm, writeFile } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { cached, command, keepOnly, type Progress } from "./cache.ts";
+import { Cpio } from "./cpio.ts";
+import type { Kernel } from "./kernels.ts";
+import { debianTool } from "./tools.ts";
+
+/** Modules wanted where the kernel has them as modules; what they depend on is loaded first. */
+const MODULES =
+  "virtio_pci 9pnet_virtio 9p vfio vfio_iommu_type1 vfio_pci_core vfio_pci nvme e1000e igb igbvf virtio_blk virtio_net " +
+  "uio_pci_generic af_packet tun";
+
+const PASSWD = `root:x:0:0:root:/root:/bin/sh
+user:x:1000:1000:user:/home/user:/bin/sh
+other:x:1001:1001:other:/home/other:/bin/sh
+`;
+const GROUP = "root:x:0:\nuser:x:1000:\nother:x:1001:\n";
+
+/** Returns the path of the initramfs for `kernel`, building it once for the same contents. */
+export async function initramfs(kernel: Kernel, qemuRoot: string, progress: Progress): Promise<string> {
+  const init = readFileSync(join(import.meta.dirname, "init.sh"));
+  const source = readFileSync(import.meta.filename);
+  const inputs = [process.execPath, kernel.image, join(qemuRoot, "usr/bin/busybox")].map((path) => {
+    const { size, mtimeMs } = statSync(path);
+    return [path, size, mtimeMs];
+  });
+  const hash = createHash("sha256")
+    .update(init)
+    .update(source)
+    .update(JSON.stringify([kernel, inputs]));
+  const name = `initramfs/${kernel.name}-${hash.digest("hex").slice(0, 12)}`;
+  const directory = await cached(name, async (temporary) => {
+    progress(`building the initramfs for the ${kernel.name} kernel`);
+    const cpio = new Cpio();
+    skeleton(cpio, init);
+    addBusybox(cpio, join(qemuRoot, "usr/bin/busybox"));
+    await addNode(cpio, temporary);
+    await addModules(cpio, kernel, qemuRoot);
+    await writeFile(join(temporary, "initramfs.cpio"), cpio.finish());
+  });
+  await keepOnly(directory, `${kernel.name}-`);
+  return join(directory, "initramfs.cpio");
+}
+
+function skeleton(cpio: Cpio, init: Buffer): void {
+  for (const path of ["proc", "sys", "dev", "run", "share", "ring3", "modules", "root", "mnt", "tmp", "lib", "lib64"]) {
+    cpio.directory(path);
+  }
+  for (const path of ["home/user", "home/other"]) cpio.directory(path, 0o777);
+  cpio.device("dev/console", 5, 1);
+  cpio.device("dev/null", 1, 3);
+  cpio.file("etc/passwd", PASSWD);
+  cpio.file("etc/group", GROUP);
+  cpio.file("init", init, 0o755);
+}
+
+/** Links for every applet are made here: `busybox --install` in the guest costs a second of emulated time. */
+function addBusybox(cpio: Cpio, busybox: string): void {
+  cpio.file("bin/busybox", readFileSync(busybox), 0o755);
+  for (const applet of execFileSync(busybox, ["--list"], { encoding: "utf8" }).trim().split("\n")) {
+    if (applet !== "busybox") cpio.symlink(`bin/${applet}`, "busybox");
+  }
+  cpio.directory("usr");
+  cpio.symlink("usr/bin", "../bin");
+  cpio.symlink("sbin", "bin");
+}
+
+async function addNode(cpio: Cpio, temporary: string): Promise<void> {
+  const node = join(temporary, "node");
+  await copyFile(process.execPath, node);
+  // Without strip the guest only takes 20 MB more.
+  await command("strip", [node]).catch(() => undefined);
+  cpio.file("bin/node", readFileSync(node), 0o755);
+  await rm(node);
+  const libraries = execFileSync("ldd", [process.execPath], { encoding: "utf8" });
+  for (const [, path = ""] of libraries.matchAll(/(\/\S+) \(0x/g)) {
+    cpio.file(
+      path.includes("/ld-linux") ? `lib64/${basename(path)}` : `lib/${basename(path)}`,
+      readFileSync(path),
+      0o755,
+    );
+  }
+  cpio.file("etc/ld.so.conf", "/lib\n");
+}
+
+/** Copies the modules, unpacked, and the order in which insmod takes them. */
+async function addModules(cpio: Cpio, kernel: Kernel, qemuRoot: string): Promise<void> {
+  const found = new Map<string, string>();
+  if (existsSync(kernel.modules)) {
+    for (const path of readdirSync(kernel.modules, { recursive: true, encoding: "utf8" })) {
+      const match = /([^/]+)\.ko(?:\.xz)?$/.exec(path);
+      if (match !== null) found.set((match[1] ?? "").replaceAll("-", "_"), join(kernel.modules, path));
+    }
+  }
+  const order: string[] = [];
+  const add = async (module: string): Promise<void> => {
+    const path = found.get(module);
+    if (path === undefined || order.includes(`${module}.ko`)) return;
+    found.delete(module);
+    const contents = path.endsWith(".xz") ? await unxz(path, qemuRoot) : readFileSync(path);
+    const depends = /\0depends=([^\0]*)\0/.exec(contents.toString("latin1"))?.[1] ?? "";
+    for (const dependency of depends.split(",")) await add(dependency.replaceAll("-", "_"));
+    cpio.file(`modules/${module}.ko`, contents);
+    order.push(`${module}.ko`);
+  };
+  for (const module of MODULES.split(" ")) await add(module);
+  cpio.file("modules/order", order.map((name) => `${name}\n`).join(""));
+}
+
+async function unxz(path: string, qemuRoot: string): Promise<Buffer> {
+  const { program, args } = debianTool(qemuRoot, "xz");
+  return execFileSync(program, [...args, "-dc", path], { maxBuffer: 1 << 28 });
+}

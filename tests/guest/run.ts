@@ -1,0 +1,99 @@
+// The bridge from suites in the guest to ordinary node:test results: one guest for all suites of a kernel and machine,
+// booted anew when a suite breaks it, and every test inside reported under its own name on the host.
+import { type TestContext, test } from "node:test";
+import { GuestUnavailable } from "./cache.ts";
+import { bootGuest, type Guest } from "./guest.ts";
+import { iommufdKernel, type KernelName, NO_IOMMUFD_KERNEL } from "./kernels.ts";
+import { VARIATIONS, type VariationName } from "./machine.ts";
+import { Replay } from "./replay.ts";
+import { findSuites, type Suite } from "./suites.ts";
+
+/** Registers the suites for one kernel with node:test. */
+export function runGuestSuites(kernel: KernelName): void {
+  const suites = findSuites().filter(({ kernels }) => kernels.includes(kernel));
+  for (const [machine, group] of Map.groupBy(suites, (suite) => suite.machine)) {
+    const name = `guest, ${kernel} kernel, ${machine} machine`;
+    const skip = kernel === "iommufd" && iommufdKernel() === undefined ? NO_IOMMUFD_KERNEL : false;
+    void test(name, { skip }, (context) => runGroup(context, kernel, machine, group));
+  }
+}
+
+async function runGroup(
+  context: TestContext,
+  kernel: KernelName,
+  machine: VariationName,
+  suites: readonly Suite[],
+): Promise<void> {
+  const boot = (): Promise<Guest> =>
+    bootGuest({ kernel, machine: VARIATIONS[machine], progress: (line) => context.diagnostic(line) });
+  let guest: Guest;
+  try {
+    guest = await boot();
+  } catch (error) {
+    if (error instanceof GuestUnavailable) return context.skip(error.message);
+    throw error;
+  }
+  try {
+    context.diagnostic(`Linux ${guest.release}, up after ${(guest.bootTimes.readyMs / 1000).toFixed(1)} s`);
+    let spoiled = false;
+    for (const suite of suites) {
+      const fresh = !spoiled && (await isUsable(guest));
+      spoiled = suite.spoils;
+      if (!fresh) {
+        await guest[Symbol.asyncDispose]();
+        guest = await boot();
+      }
+      await context.test(suite.name, (inner) => runSuite(inner, guest, kernel, suite));
+    }
+  } finally {
+    await guest[Symbol.asyncDispose]();
+  }
+}
+
+/** Whether the guest is as it was after boot: alive, with all functions there and bound. */
+async function isUsable(guest: Guest): Promise<boolean> {
+  try {
+    await guest.bindStandard();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+async function runSuite(context: TestContext, guest: Guest, kernel: KernelName, suite: Suite): Promise<void> {
+  const replay = new Replay(context);
+  const reporter = [
+    "--import=/ring3/tests/guest/preload.js",
+    "--test-reporter=/ring3/tests/guest/reporter.js",
+    "--test-reporter-destination=stdout",
+  ];
+  let stderr = "";
+  const ended = guest.run(["node", ...reporter, suite.path], {
+    cwd: "/ring3",
+    env: { RING3_GUEST: kernel },
+    timeoutMs: suite.timeoutMs,
+    onOutput: (text, stream) => {
+      if (stream === "stdout") replay.push(text);
+      else stderr += text;
+    },
+  });
+  let reason: string;
+  try {
+    const { code, signal, timedOut } = await ended;
+    const time = `${suite.timeoutMs / 1000} s`;
+    reason = timedOut ? `killed after ${time}` : signal === null ? `exit code ${code}` : `killed by ${signal}`;
+    if (code === 0 && replay.counts.ended > 0) return await replay.finish("it never reported its end");
+    if (code === 0) reason = "ended without a single test";
+    else if (code !== 1 && replay.entered !== "") reason += ` in "${replay.entered}"`;
+  } catch (error) {
+    reason = error instanceof Error ? error.message : String(error);
+  }
+  const failedByItself = replay.counts.failed > 0 && reason === "exit code 1";
+  await replay.finish(`the test process: ${reason}`);
+  const story = [replay.output, stderr].filter((text) => text.trim() !== "").join("\n");
+  if (failedByItself) {
+    if (story !== "") context.diagnostic(story);
+    return;
+  }
+  throw new Error(`${suite.name}: the test process: ${reason}\n${story}\n${guest.consoleTail()}`);
+}

@@ -1,0 +1,44 @@
+// The suites that run in the guest, and what each says about itself in its leading comments.
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { KernelName } from "./kernels.ts";
+import { VARIATIONS, type VariationName } from "./machine.ts";
+
+export interface Suite {
+  readonly name: string;
+  /** The file as the guest sees it. */
+  readonly path: string;
+  readonly kernels: readonly KernelName[];
+  readonly machine: VariationName;
+  readonly timeoutMs: number;
+  /** Leaves a machine that others cannot use: a sleep takes SR-IOV and AER state that the kernel does not restore. */
+  readonly spoils: boolean;
+}
+
+const SUFFIX = ".guest.ts";
+const TIMEOUT_SECONDS = 300;
+
+/** All suites; `RING3_GUEST_ONLY` keeps those whose names contain it. */
+export function findSuites(directory: string = join(import.meta.dirname, "suites")): Suite[] {
+  const only = process.env["RING3_GUEST_ONLY"] ?? "";
+  const files = readdirSync(directory).filter((name) => name.endsWith(SUFFIX) && name.includes(only));
+  const suites = files.sort().map((file) => describe(file, readFileSync(join(directory, file), "utf8")));
+  // Spoilers last, so that as few machines as possible are booted.
+  return suites.sort((a, b) => Number(a.spoils) - Number(b.spoils));
+}
+
+function describe(file: string, source: string): Suite {
+  const comments = /^(?:(?:\/\/.*)?\n)*/.exec(source)?.[0] ?? "";
+  const word = (key: string): string | undefined => new RegExp(`^// ${key}: (.*)$`, "m").exec(comments)?.[1]?.trim();
+  const machine = word("machine") ?? "standard";
+  if (!Object.hasOwn(VARIATIONS, machine)) throw new Error(`${file}: there is no machine "${machine}"`);
+  const kernels = (word("kernels") ?? "debian, iommufd").split(/[\s,]+/);
+  return {
+    name: file.slice(0, -SUFFIX.length),
+    path: `/ring3/tests/guest/suites/${file.replace(/\.ts$/, ".js")}`,
+    kernels: kernels.filter((name) => name === "debian" || name === "iommufd"),
+    machine: machine as VariationName,
+    timeoutMs: Number(word("timeout") ?? TIMEOUT_SECONDS) * 1000,
+    spoils: word("spoils") !== undefined,
+  };
+}
