@@ -1,0 +1,95 @@
+// How a command is declared: once, as data, from which come its parsing, its help and its place in the table.
+// Declarations are light; what a command needs to work it imports when it runs.
+import type { Context } from "./context.ts";
+
+/** An option of a command. */
+export type OptionDeclaration = { readonly description: string; readonly short?: string } & (
+  | { readonly kind: "flag" }
+  | { readonly kind: "text"; readonly value: string }
+  | { readonly kind: "choice"; readonly choices: readonly string[]; readonly initial?: string }
+  /** An integer: decimal, `0x` hexadecimal, or with the suffix K, M or G (powers of 1024). */
+  | {
+      readonly kind: "integer";
+      readonly value: string;
+      readonly minimum?: bigint;
+      readonly maximum?: bigint;
+      readonly initial?: bigint;
+    }
+);
+export type OptionDeclarations = Readonly<Record<string, OptionDeclaration>>;
+
+/** An argument by position. */
+export interface OperandDeclaration {
+  /** In capitals, as the help shows it. */
+  readonly name: string;
+  readonly description: string;
+  /** One or more; only for the last. */
+  readonly variadic?: boolean;
+  /** May be left out. */
+  readonly optional?: boolean;
+}
+
+type OptionValue<D extends OptionDeclaration> = D extends { kind: "flag" }
+  ? boolean
+  : D extends { kind: "integer"; initial: bigint }
+    ? bigint
+    : D extends { kind: "integer" }
+      ? bigint | undefined
+      : D extends { kind: "choice"; initial: string }
+        ? string
+        : string | undefined;
+
+/** What a command gets from its command line. */
+export interface Input<O extends OptionDeclarations = OptionDeclarations> {
+  readonly operands: readonly string[];
+  readonly options: { readonly [K in keyof O]: OptionValue<O[K]> };
+}
+
+interface Example {
+  readonly command: string;
+  readonly text: string;
+}
+
+export interface Command {
+  readonly kind: "command";
+  readonly summary: string;
+  /** Further sentences for the help. */
+  readonly description?: string;
+  readonly operands: readonly OperandDeclaration[];
+  readonly options: OptionDeclarations;
+  readonly examples: readonly Example[];
+  readonly run: (input: Input, context: Context) => Promise<void>;
+}
+
+/** A word that takes a further word, as in `ring3 nvme read`. */
+export interface CommandGroup {
+  readonly kind: "group";
+  readonly summary: string;
+  readonly commands: CommandTable;
+}
+
+/** Commands by name, each loaded when it is needed. */
+export type CommandTable = Readonly<Record<string, () => Promise<Command | CommandGroup>>>;
+
+/** Declares a command; its `run` sees each option by its kind. */
+export function command<const O extends OptionDeclarations>(
+  declaration: Omit<Command, "kind" | "options" | "run"> & {
+    readonly options: O;
+    readonly run: (input: Input<O>, context: Context) => Promise<void>;
+  },
+): Command {
+  return { ...declaration, kind: "command", run: declaration.run as Command["run"] };
+}
+
+/** Declares a group of commands. */
+export function commandGroup(summary: string, commands: CommandTable): CommandGroup {
+  return { kind: "group", summary, commands };
+}
+
+/** Options that every command takes. */
+export const GLOBAL_OPTIONS = {
+  json: { kind: "flag", description: "print the result as JSON on stdout, and an error as JSON on stderr" },
+  quiet: { kind: "flag", short: "q", description: "no progress on stderr" },
+  root: { kind: "text", value: "DIR", description: "look at the machine whose file system lies below DIR" },
+  help: { kind: "flag", short: "h", description: "show help" },
+} as const;

@@ -1,0 +1,63 @@
+// What the exit status of every command means. Stable: scripts depend on it.
+
+export const ExitCode = {
+  OK: 0,
+  FAILURE: 1,
+  USAGE: 2,
+  NOT_PERMITTED: 3,
+  NOT_FOUND: 4,
+  BUSY: 5,
+  INTERRUPTED: 130,
+} as const;
+export type ExitCode = number;
+
+/** The table that the help prints. */
+export const EXIT_CODES: readonly (readonly [code: string, meaning: string])[] = [
+  ["0", "done"],
+  ["1", "failed, the message says why"],
+  ["2", "wrong usage: unknown command or option, bad or missing value"],
+  ["3", "not permitted: needs root once, or the function belongs to somebody else"],
+  ["4", "no such function, device, user or file"],
+  ["5", "in use, not usable in its present state, or held by somebody"],
+  ["130", "interrupted by Ctrl-C (143: by SIGTERM); everything was closed or put back"],
+];
+
+const NOT_PERMITTED: ReadonlySet<string> = new Set(["NOT_ROOT", "PERMISSION_DENIED"]);
+const NOT_FOUND: ReadonlySet<string> = new Set([
+  "FUNCTION_NOT_FOUND",
+  "NO_SUCH_FUNCTION",
+  "USER_UNKNOWN",
+  "WRONG_DEVICE",
+]);
+const BUSY: ReadonlySet<string> = new Set([
+  "BRIDGE",
+  "BINDING_BUSY",
+  "BUSY",
+  "FUNCTION_HELD",
+  "FUNCTION_IN_USE",
+  "GROUP_NOT_VIABLE",
+  "NOT_BOUND",
+  "NODE_OWNED",
+  "NO_IOMMU",
+  "NO_IOMMU_GROUP",
+  "SRIOV_UNAVAILABLE",
+  "VFS_EXIST",
+]);
+const NOT_PERMITTED_ERRNO: ReadonlySet<string> = new Set(["EACCES", "EPERM"]);
+const NOT_FOUND_ERRNO: ReadonlySet<string> = new Set(["ENOENT", "ENODEV"]);
+
+/** The exit status for a failure, by its stable code first, then by its errno. */
+export function exitCodeOf(code: string | undefined, errno: string | undefined): ExitCode {
+  if (code !== undefined) {
+    if (code === "USAGE" || code === "ADDRESS_INVALID") return ExitCode.USAGE;
+    if (NOT_PERMITTED.has(code)) return ExitCode.NOT_PERMITTED;
+    if (NOT_FOUND.has(code)) return ExitCode.NOT_FOUND;
+    if (BUSY.has(code)) return ExitCode.BUSY;
+  }
+  if (errno !== undefined) {
+    if (NOT_PERMITTED_ERRNO.has(errno)) return ExitCode.NOT_PERMITTED;
+    if (NOT_FOUND_ERRNO.has(errno)) return ExitCode.NOT_FOUND;
+    if (errno === "EBUSY") return ExitCode.BUSY;
+  }
+  return ExitCode.FAILURE;
+}

@@ -1,0 +1,107 @@
+// From the words of a command line to the typed input of a command. Every mistake is a UsageError that says what to write.
+import { parseArgs } from "node:util";
+import type { Command, Input, OptionDeclaration, OptionDeclarations } from "./command.ts";
+import { GLOBAL_OPTIONS } from "./command.ts";
+import { UsageError } from "./usage-error.ts";
+
+type Value = string | boolean | bigint | undefined;
+
+export interface ParsedCommand {
+  readonly input: Input;
+  readonly global: Input<typeof GLOBAL_OPTIONS>["options"];
+}
+
+/** Parses what follows the command's name. `--help` is noticed before anything else is checked. */
+export function parseCommand(declared: Command, words: readonly string[]): ParsedCommand {
+  const all: OptionDeclarations = { ...GLOBAL_OPTIONS, ...declared.options };
+  const { values, positionals } = parseWords(all, words);
+  const read = (names: OptionDeclarations): Record<string, Value> => {
+    return Object.fromEntries(
+      Object.entries(names).map(([name, option]) => [name, valueOf(name, option, values[name])]),
+    );
+  };
+  const global = read(GLOBAL_OPTIONS) as ParsedCommand["global"];
+  if (global.help) return { input: { operands: [], options: {} }, global };
+  checkOperands(declared, positionals);
+  return { input: { operands: positionals, options: read(declared.options) }, global };
+}
+
+function parseWords(
+  options: OptionDeclarations,
+  words: readonly string[],
+): { values: Record<string, string | boolean | undefined>; positionals: string[] } {
+  const entries = Object.entries(options).map(([name, { kind, short }]) => {
+    return [name, { type: kind === "flag" ? "boolean" : "string", ...(short === undefined ? {} : { short }) }] as const;
+  });
+  try {
+    const { values, positionals } = parseArgs({
+      args: [...words],
+      options: Object.fromEntries(entries),
+      allowPositionals: true,
+      strict: true,
+    });
+    return { values, positionals };
+  } catch (error) {
+    throw new UsageError(explain(error, options), { cause: error });
+  }
+}
+
+/** Node's message names the option; what helps is the one that was meant. */
+function explain(error: unknown, options: OptionDeclarations): string {
+  const message = error instanceof Error ? error.message : String(error);
+  const unknown = /^Unknown option '(-[^']+)'/.exec(message)?.[1];
+  if (unknown === undefined) return message.split(". To specify")[0] ?? message;
+  const near = nearest(unknown.replace(/^-+/, ""), Object.keys(options));
+  return `unknown option ${unknown}${near === undefined ? "" : `; did you mean --${near}?`}`;
+}
+
+function valueOf(name: string, option: OptionDeclaration, given: string | boolean | undefined): Value {
+  if (option.kind === "flag") return given === true;
+  if (option.kind === "text") return given;
+  if (given === undefined) return option.initial;
+  if (option.kind === "choice") {
+    if (option.choices.includes(String(given))) return given;
+    throw new UsageError(`--${name} takes one of ${option.choices.join(", ")}, not "${given}"`);
+  }
+  const value = parseInteger(String(given));
+  const { minimum = 0n, maximum = 2n ** 64n - 1n } = option;
+  if (value !== undefined && value >= minimum && value <= maximum) return value;
+  throw new UsageError(`--${name} takes an integer from ${minimum} to ${maximum}, not "${given}"`);
+}
+
+/** `4096`, `0x1000` and `4K` are the same; `undefined` for anything else. */
+export function parseInteger(text: string): bigint | undefined {
+  const [, digits, suffix = ""] = /^(0x[0-9a-f]+|\d+)([kmg]?)$/i.exec(text) ?? [];
+  if (digits === undefined) return undefined;
+  const shift = { "": 0n, k: 10n, m: 20n, g: 30n }[suffix.toLowerCase()] ?? 0n;
+  return BigInt(digits) << shift;
+}
+
+function checkOperands({ operands }: Command, given: readonly string[]): void {
+  const required = operands.filter(({ optional }) => optional !== true);
+  const missing = required[given.length];
+  if (missing !== undefined) throw new UsageError(`${missing.name} is missing: ${missing.description}`);
+  const extra = given[operands.length];
+  if (extra !== undefined && operands.at(-1)?.variadic !== true)
+    throw new UsageError(`"${extra}" is one argument too many`);
+}
+
+/** The candidate that a mistyped word most likely means, if any is near. */
+export function nearest(word: string, candidates: readonly string[]): string | undefined {
+  const scored = candidates.map((name) => ({ name, distance: name.startsWith(word) ? 1 : editDistance(word, name) }));
+  const best = scored.toSorted((a, b) => a.distance - b.distance)[0];
+  return best !== undefined && best.distance <= Math.max(1, Math.floor(word.length / 3)) ? best.name : undefined;
+}
+
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const replace = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(replace, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
+    }
+    row = next;
+  }
+  return row[b.length] ?? 0;
+}

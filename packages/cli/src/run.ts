@@ -1,0 +1,110 @@
+// From a command line to an exit status: finds the command, parses, runs it, and turns every error into one message.
+import { readFileSync } from "node:fs";
+import type { Command, CommandGroup, CommandTable } from "./command.ts";
+import type { Surroundings } from "./context.ts";
+import { UsageError } from "./usage-error.ts";
+
+/** The commands of `ring3`. Nothing but the chosen one is loaded. */
+export const COMMANDS: CommandTable = {
+  ls: async () => (await import("./commands/ls.ts")).ls,
+  info: async () => (await import("./commands/info.ts")).info,
+  bind: async () => (await import("./commands/bind.ts")).bind,
+  unbind: async () => (await import("./commands/unbind.ts")).unbind,
+  nvme: async () => (await import("./commands/nvme.ts")).nvme,
+  edu: async () => (await import("./commands/edu.ts")).edu,
+};
+
+const SUMMARY = "PCI functions in the hands of ordinary users: list, hand over and drive them.";
+
+/** Runs `words` (without `node` and the script) and returns the exit status; never throws. */
+export async function run(words: readonly string[], surroundings: Surroundings): Promise<number> {
+  const json = words.includes("--json");
+  try {
+    return await dispatch(words, surroundings);
+  } catch (error) {
+    const { reportError } = await import("./report-error.ts");
+    return reportError(error, surroundings, json);
+  }
+}
+
+async function dispatch(words: readonly string[], surroundings: Surroundings): Promise<number> {
+  const [first] = words;
+  if (first === "--version" || first === "-V") {
+    surroundings.stdout.write(`${version()}\n`);
+    return 0;
+  }
+  let path = "ring3";
+  let table: CommandTable = COMMANDS;
+  let summary = SUMMARY;
+  let rest = words;
+  for (;;) {
+    const at = rest.findIndex((word) => !word.startsWith("-"));
+    const name = rest[at];
+    if (at > 0 && !rest.slice(0, at).every((word) => LEADING.has(word))) {
+      throw new UsageError(`${rest[0]} stands before the command: write options behind it, as in ring3 ls --json`);
+    }
+    if (name === undefined) {
+      const { tableHelp } = await import("./help.ts");
+      const { styleFor } = await import("./text.ts");
+      const asked = rest.some((word) => word === "--help" || word === "-h");
+      const stream = asked ? surroundings.stdout : surroundings.stderr;
+      stream.write(await tableHelp(path, summary, table, styleFor(stream.isTTY === true, surroundings.environment)));
+      return asked ? 0 : 2;
+    }
+    const found = await find(path, table, name);
+    rest = [...rest.slice(0, at), ...rest.slice(at + 1)];
+    path += ` ${name}`;
+    if (found.kind === "command") return await runCommand(path, found, rest, surroundings);
+    const { groupSummary } = await import("./help.ts");
+    table = found.commands;
+    summary = groupSummary(found);
+  }
+}
+
+/** Options that may stand before the command, since they take no value. */
+const LEADING: ReadonlySet<string> = new Set(["--json", "--quiet", "-q", "--help", "-h"]);
+
+async function find(path: string, table: CommandTable, name: string): Promise<Command | CommandGroup> {
+  const load = Object.hasOwn(table, name) ? table[name] : undefined;
+  if (load !== undefined) return await load();
+  const { nearest } = await import("./parse.ts");
+  const near = nearest(name, Object.keys(table));
+  const meant = near === undefined ? `it knows ${Object.keys(table).join(", ")}` : `did you mean ${path} ${near}?`;
+  throw new UsageError(`${path} has no command "${name}"; ${meant}`);
+}
+
+async function runCommand(
+  path: string,
+  command: Command,
+  words: readonly string[],
+  surroundings: Surroundings,
+): Promise<number> {
+  const [{ parseCommand }, { Context }] = await Promise.all([import("./parse.ts"), import("./context.ts")]);
+  const { input, global } = parseCommand(command, words);
+  const root = global.root ?? "/";
+  const context = new Context(surroundings, { json: global.json, quiet: global.quiet, root });
+  if (global.help) {
+    const { commandHelp } = await import("./help.ts");
+    surroundings.stdout.write(commandHelp(path, command, context.style));
+    return 0;
+  }
+  try {
+    await command.run(input, context);
+    return 0;
+  } finally {
+    context.progress.clear();
+  }
+}
+
+/** The version of this package, whose manifest lies beside the emitted files or above the sources. */
+export function version(): string {
+  for (const place of ["./package.json", "../package.json"]) {
+    try {
+      const manifest = JSON.parse(readFileSync(new URL(place, import.meta.url), "utf8")) as { version: string };
+      return manifest.version;
+    } catch {
+      // The other place.
+    }
+  }
+  return "unknown";
+}
