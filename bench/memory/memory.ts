@@ -1,0 +1,112 @@
+// Memory of a driver process in the guest: what an idle one takes over bare node, and what a million reads leave behind.
+import type { Guest } from "../../tests/guest/guest.ts";
+import type { BenchmarkContext, BenchmarkResult, Section } from "../benchmark.ts";
+import { ADDRESS, bindVfio, bootForBenchmark } from "../guest/machine.ts";
+import type { Face } from "../guest/plan.ts";
+import { type Growth, type Mark, type Resident, type Stage, STAGES } from "./plan.ts";
+
+export const name = "memory";
+export const title = "memory of a driver process in the guest: idle, and over a million reads";
+
+const MEBIBYTE = 2 ** 20;
+const IDLE_GOAL_MEBIBYTES = 20;
+/** Over 500,000 reads: about two bytes for each. */
+const GROWTH_GOAL_MEBIBYTES = 1;
+const FACES: readonly Face[] = ["ring", "adaptive"];
+
+const STAGE_NAMES: Readonly<Record<Stage, string>> = {
+  bare: "bare node",
+  imported: "ring3 and its NVMe driver imported",
+  opened: "function open",
+  started: "NVMe started, one read done",
+};
+
+export async function run(context: BenchmarkContext): Promise<BenchmarkResult> {
+  await using guest = await bootForBenchmark({ progress: context.progress });
+  await bindVfio(guest);
+  context.begin();
+  const idle = new Map<Stage, Resident[]>(STAGES.map((stage) => [stage, []]));
+  for (let round = 0; round < context.rounds; round++) {
+    context.progress(`round ${round + 1} of ${context.rounds}: idle processes`);
+    for (const stage of STAGES) {
+      idle.get(stage)?.push(await inGuest<Resident>(guest, ["/ring3/bench/memory/idle.bench.js", stage, ADDRESS]));
+    }
+  }
+  const reads = context.quick ? 40_000 : 1_000_000;
+  const growth: Section[] = [];
+  for (const face of FACES) {
+    context.progress(`${reads} reads, ${face}`);
+    const program = ["--expose-gc", "/ring3/bench/memory/growth.bench.js", ADDRESS, face, String(reads)];
+    growth.push(growthSection(face, await inGuest<Growth>(guest, program)));
+  }
+  return { sections: [idleSection(idle), ...growth], machine: { guest: `Linux ${guest.release}` }, notes: NOTES };
+}
+
+async function inGuest<T>(guest: Guest, args: readonly string[]): Promise<T> {
+  const { code, signal, stdout, stderr } = await guest.run(["node", ...args], { timeoutMs: 900_000 });
+  if (code !== 0) throw new Error(`${args.join(" ")} in the guest ended with ${signal ?? code}\n${stdout}${stderr}`);
+  return JSON.parse(stdout) as T;
+}
+
+function idleSection(idle: ReadonlyMap<Stage, readonly Resident[]>): Section {
+  const inMebibytes = (pick: (entry: Resident) => number, stage: Stage): number[] => {
+    return (idle.get(stage) ?? []).map((entry) => pick(entry) / MEBIBYTE);
+  };
+  const whole = STAGES.map((stage) => ({
+    name: STAGE_NAMES[stage],
+    samples: inMebibytes(({ total }) => total, stage),
+  }));
+  const parts = (["anonymous", "file", "shared"] as const).map((part) => ({
+    name: `${STAGE_NAMES.started}: more ${part} memory`,
+    samples: inMebibytes((entry) => entry[part], "started").map(
+      (value, round) => value - (inMebibytes((entry) => entry[part], "bare")[round] ?? 0),
+    ),
+  }));
+  return {
+    title: "resident memory of an idle process",
+    unit: "MiB",
+    better: "less",
+    series: [...whole, ...parts],
+    comparisons: (["imported", "opened", "started"] as const).map((stage) => ({
+      kind: "difference",
+      of: STAGE_NAMES[stage],
+      to: [STAGE_NAMES.bare],
+      ...(stage === "started" ? { goal: { at: "most", value: IDLE_GOAL_MEBIBYTES } as const } : {}),
+    })),
+  };
+}
+
+function growthSection(face: Face, { marks, collections, operationsBetween }: Growth): Section {
+  const at = (mark: Mark, pick: (mark: Mark) => number, what: string): { name: string; samples: number[] } => {
+    return { name: `${what} after ${mark.operations} reads`, samples: [pick(mark) / MEBIBYTE] };
+  };
+  const first = marks[(marks.length - 1) / 2] as Mark;
+  const last = marks.at(-1) as Mark;
+  const kinds: readonly (readonly [string, (mark: Mark) => number])[] = [
+    ["heap and external", ({ heap, external }) => heap + external],
+    ["resident", ({ resident }) => resident.total],
+  ];
+  const series = kinds.flatMap(([what, pick]) => marks.map((mark) => at(mark, pick, what)));
+  const grown = kinds.map(([what, pick]) => ({
+    name: `${what}: growth over the second half`,
+    samples: [(pick(last) - pick(first)) / MEBIBYTE],
+  }));
+  return {
+    title: `a million reads, ${face === "ring" ? "ring face" : "promises, adaptive"}; ${collections} collections in ${operationsBetween} reads`,
+    unit: "MiB after a full collection",
+    better: "less",
+    series: [...series, ...grown],
+    comparisons: grown.map(({ name: of }) => ({
+      kind: "value",
+      of,
+      to: [],
+      goal: { at: "most", value: GROWTH_GOAL_MEBIBYTES },
+    })),
+  };
+}
+
+const NOTES: readonly string[] = [
+  "idle: no collection is asked for; each stage is a process of its own, two seconds after it has got there.",
+  "growth is judged over the second half: until then V8 may still enlarge its young generation, up to 48 MiB by default.",
+  "resident memory includes file pages that the process shares with others, such as koffi's library.",
+];

@@ -1,0 +1,79 @@
+/* The peer: submit and reap a batch of reads in C at -O2, the loop that the TypeScript and the emitted ring are held to.
+ * Prints nanoseconds per operation, one line for each round. */
+#include "layout.h"
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+static double now_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return t.tv_sec * 1e9 + t.tv_nsec;
+}
+
+int main(int argc, char **argv) {
+  if (argc != 5) {
+    fprintf(stderr, "usage: driver FILE BATCH OPERATIONS ROUNDS\n");
+    return 2;
+  }
+  int fd = open(argv[1], O_RDWR);
+  uint8_t *base = fd < 0 ? MAP_FAILED : mmap(NULL, SHARED_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (base == MAP_FAILED) {
+    perror(argv[1]);
+    return 1;
+  }
+  uint32_t batch = strtoul(argv[2], NULL, 10), operations = strtoul(argv[3], NULL, 10), rounds = strtoul(argv[4], NULL, 10);
+  volatile uint32_t *sq = (volatile uint32_t *)(base + SQ_OFFSET);
+  volatile uint32_t *cq = (volatile uint32_t *)(base + CQ_OFFSET);
+  volatile uint32_t *doorbell = (volatile uint32_t *)(base + DOORBELL_OFFSET);
+  uint32_t tail = 0, head = 0, phase = 1;
+  uint64_t block = 0;
+  static uint32_t reaped_words[DEPTH * 4];
+  for (uint32_t round = 0; round < rounds; round++) {
+    double start = now_ns();
+    for (uint32_t done = 0; done < operations; done += batch) {
+      for (uint32_t i = 0; i < batch; i++) {
+        volatile uint32_t *entry = sq + tail * 16;
+        uint64_t data = 0x100000ull + (uint64_t)(tail & 127) * 4096;
+        entry[0] = 0x02 | tail << 16;
+        entry[1] = 1;
+        entry[2] = entry[3] = entry[4] = entry[5] = 0;
+        entry[6] = (uint32_t)data;
+        entry[7] = (uint32_t)(data >> 32);
+        entry[8] = 0;
+        entry[9] = 0;
+        entry[10] = (uint32_t)block;
+        entry[11] = (uint32_t)(block >> 32);
+        entry[12] = 7;
+        entry[13] = entry[14] = entry[15] = 0;
+        block += 8;
+        tail = tail + 1 == DEPTH ? 0 : tail + 1;
+      }
+      doorbell[0] = tail;
+      for (uint32_t reaped = 0; reaped < batch;) {
+        uint32_t status = cq[head * 4 + 3];
+        if ((status >> 16 & 1) != phase) continue;
+        uint32_t queue = cq[head * 4 + 2];
+        if (queue >> 16 != 1 || (queue & 0xffff) >= DEPTH) return 4;
+        reaped_words[reaped * 4] = status;
+        reaped_words[reaped * 4 + 1] = queue;
+        reaped_words[reaped * 4 + 2] = cq[head * 4];
+        reaped_words[reaped * 4 + 3] = cq[head * 4 + 1];
+        if (++head == DEPTH) {
+          head = 0;
+          phase ^= 1;
+        }
+        reaped++;
+      }
+      doorbell[1] = head;
+      for (uint32_t i = 0; i < batch; i++)
+        if (reaped_words[i * 4] >> 17 != 0) return 3;
+    }
+    printf("%.3f\n", (now_ns() - start) / operations);
+    fflush(stdout);
+  }
+  return 0;
+}
