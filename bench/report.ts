@@ -19,6 +19,8 @@ export function judgements(result: BenchmarkResult): Judgement[] {
 
 function showSection(section: Section): string[] {
   const judged = section.comparisons.map((comparison) => judge(section, comparison));
+  // Shown once, with its goal.
+  const judgedAlone = new Set(section.comparisons.filter(({ kind }) => kind === "value").map(({ of }) => of));
   const names = [...section.series.map(({ name }) => name), ...judged.map(nameOf)];
   const width = Math.max(...names.map((name) => name.length)) + 4;
   const row = (name: string, cells: Spread, rest = ""): string => {
@@ -29,8 +31,10 @@ function showSection(section: Section): string[] {
   return [
     `${section.title} (${section.unit}, ${section.better} is better)`,
     `  ${"".padEnd(width)}${head}`,
-    ...section.series.map(({ name, samples }) => row(name, spread(samples))),
-    ...(judged.length === 0 ? [] : [`  ${"compared round by round".padEnd(width)}`.trimEnd()]),
+    ...section.series
+      .filter(({ name }) => !judgedAlone.has(name))
+      .map(({ name, samples }) => row(name, spread(samples))),
+    ...(judged.length === 0 ? [] : ["  compared round by round, or judged alone"]),
     ...judged.map((judgement) => row(nameOf(judgement), judgement.spread, verdict(judgement))),
   ];
 }

@@ -44,6 +44,6 @@ console.log(JSON.stringify(growth));
 function mark(): Mark {
   collect?.();
   collect?.();
-  const { heapUsed, external } = process.memoryUsage();
-  return { operations, heap: heapUsed, external, resident: resident() };
+  const { heapUsed, heapTotal, external } = process.memoryUsage();
+  return { operations, heap: heapUsed, external, committedHeap: heapTotal, resident: resident() };
 }

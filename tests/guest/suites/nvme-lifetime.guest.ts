@@ -154,7 +154,8 @@ test("random reads a second, for the record", async (t) => {
     await using nvme = await NvmeDriver.start(fn, { completion });
     const namespace = nvme.namespace(1);
     using buffer = nvme.allocate(128 * 4096);
-    for (const depth of [1, 32]) {
+    // The first second goes to compiling.
+    for (const depth of [8, 1, 32]) {
       const rate = await measure(depth, (block, slot) => namespace.readInto(buffer, block * 8, 8, slot * 4096));
       t.diagnostic(`${completion}, depth ${depth}: ${rate} reads of 4 KiB a second`);
     }
