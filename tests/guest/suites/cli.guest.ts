@@ -120,11 +120,11 @@ test("nvme write needs a yes, writes whole blocks, and they are read back", asyn
   const partial = await ring3(["nvme", "write", nvme, "--block", "100", "--yes"], Buffer.from("hello"));
   assert.deepEqual([partial.code, /--pad/.test(partial.stderr)], [2, true]);
   const image = Buffer.alloc(3 * 1024 * 1024 + 512, 0).map((_, index) => (index * 31 + (index >>> 9)) & 0xff);
-  await ok(["nvme", "write", nvme, "--block", "1000", "--yes"], image);
-  const back = await ok(["nvme", "read", nvme, "--block", "1000", "--count", String(image.length / 512)]);
+  await ok(["nvme", "write", nvme, "--block", "100000", "--yes"], image);
+  const back = await ok(["nvme", "read", nvme, "--block", "100000", "--count", String(image.length / 512)]);
   assert.ok(back.equals(image));
-  await ok(["nvme", "write", nvme, "--block", "5", "--pad", "--yes"], Buffer.from("hello"));
-  assert.equal((await ok(["nvme", "read", nvme, "--block", "5"])).subarray(0, 6).toString(), "hello\0");
+  await ok(["nvme", "write", nvme, "--block", "110000", "--pad", "--yes"], Buffer.from("hello"));
+  assert.equal((await ok(["nvme", "read", nvme, "--block", "110000"])).subarray(0, 6).toString(), "hello\0");
   assert.match(
     (await ok(["nvme", "flush", nvme, "--namespace", "2"])).toString(),
     /namespace 2 of 0000:01:00\.0 is flushed/,
