@@ -21,6 +21,8 @@ export interface Waited {
 const LOOK_LIMIT_MS = 0.5;
 /** Give the event loop a turn at least this often, in milliseconds. */
 const TURN_MS = 4;
+/** Continuations between a completion and what its caller posts next: as many as `await`s lie between. */
+const YIELDS = 6;
 /** Looks between two readings of the clock, and in all: a clock that stands still must not hold us. */
 const LOOKS_PER_READING = 8;
 const LOOKS_LIMIT = 20_000;
@@ -32,9 +34,11 @@ export class CompletionWait {
   /** Smoothed time from submission to completion; starts low so that the first commands are looked for. */
   #expectedMs = 0.1;
   #submittedMs = 0;
+  #kickedMs = 0;
   #turnAskedMs = 0;
   #turnAsked = false;
   #scheduled = false;
+  #yields = 0;
   #stopped = false;
 
   constructor(mode: CompletionMode, queue: Waited, clock: Clock) {
@@ -48,11 +52,17 @@ export class CompletionWait {
     return this.#expectedMs;
   }
 
-  /** Something was posted: rings once for all that is posted in this run of continuations, then waits as the mode says. */
-  kick(): void {
-    if (this.#scheduled) return;
-    this.#scheduled = true;
-    queueMicrotask(this.#run);
+  /**
+   * Something was posted: rings once for all that is posted in this run of continuations, then waits as the mode says.
+   * Returns the time of the first in the run, so that many look at the clock once.
+   */
+  kick(): number {
+    if (!this.#scheduled) {
+      this.#scheduled = true;
+      this.#kickedMs = this.#clock.now();
+      queueMicrotask(this.#run);
+    }
+    return this.#kickedMs;
   }
 
   /** An interrupt came, or somebody thinks that there may be completions. */
@@ -72,20 +82,31 @@ export class CompletionWait {
     this.#scheduled = false;
     if (this.#stopped) return;
     this.#queue.announce();
-    if (this.mode !== "interrupt") this.#lookForAWhile();
-    else this.#submittedMs = this.#clock.now();
+    if (this.mode !== "interrupt") this.#lookForAWhile(this.#kickedMs);
+    else this.#submittedMs = this.#kickedMs;
+  };
+
+  /** Runs once those who were told of completions have had the time to post; if they do, the run is theirs. */
+  readonly #yield = (): void => {
+    if (this.#scheduled || this.#stopped) this.#yields = 0;
+    else if (this.#yields > 0) {
+      this.#yields--;
+      queueMicrotask(this.#yield);
+    } else {
+      this.#kickedMs = this.#clock.now();
+      this.#run();
+    }
   };
 
   readonly #turn = (): void => {
     this.#turnAsked = false;
     if (this.#stopped || this.#queue.pending === 0) return;
-    if (this.mode === "polled" || this.#queue.ready) this.#lookForAWhile();
+    if (this.mode === "polled" || this.#queue.ready) this.#lookForAWhile(this.#clock.now());
   };
 
-  #lookForAWhile(): void {
+  #lookForAWhile(startMs: number): void {
     const queue = this.#queue;
     if (queue.pending === 0) return;
-    const startMs = this.#clock.now();
     this.#submittedMs = startMs;
     const turnDue = this.#turnAsked && startMs - this.#turnAskedMs > TURN_MS;
     if (!this.#turnAsked) {
@@ -100,8 +121,10 @@ export class CompletionWait {
       if (queue.ready) {
         this.#measure(this.#clock.now());
         queue.settle();
-        // What the continuations post rings by the same run; what is left is looked for there too.
-        if (queue.pending > 0) this.kick();
+        if (queue.pending > 0 && this.#yields === 0) {
+          this.#yields = YIELDS;
+          queueMicrotask(this.#yield);
+        }
         return;
       }
       if (looks % LOOKS_PER_READING === 0) nowMs = this.#clock.now();

@@ -49,7 +49,8 @@ export class DataPointers {
    * Throws `NVME_DATA_POINTER` where the segments cannot be expressed.
    */
   write(command: Uint32Array, at: number, slot: number, segments: readonly DataSegment[]): void {
-    for (const { iova, size } of segments) {
+    for (let i = 0; i < segments.length; i++) {
+      const { iova, size } = segments[i] as DataSegment;
       if (!(Number.isSafeInteger(iova) && iova >= 0 && iova % 4 === 0 && Number.isSafeInteger(size) && size > 0)) {
         throw pointerError(`a segment of ${size} bytes at IOVA ${iova}: addresses are multiples of 4, sizes positive`);
       }
@@ -62,6 +63,11 @@ export class DataPointers {
   #writePrp(command: Uint32Array, at: number, slot: number, segments: readonly DataSegment[]): void {
     const page = this.#pageSize;
     const first = segments[0] as DataSegment;
+    const within = first.iova % page;
+    // The usual case: one segment in at most two pages.
+    if (segments.length === 1 && within + first.size <= 2 * page) {
+      return this.#set(command, at, first.iova, within + first.size <= page ? 0 : first.iova - within + page);
+    }
     let rest = 0;
     for (const [i, { iova, size }] of segments.entries()) {
       if ((i > 0 && iova % page !== 0) || (i < segments.length - 1 && (iova + size) % page !== 0)) {

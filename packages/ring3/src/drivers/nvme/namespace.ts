@@ -78,12 +78,15 @@ export class Namespace implements NamespaceShape {
   readonly blocks: bigint;
   readonly #path: BlockPath;
   readonly #dataBlocks: number;
+  /** Blocks as a number, for the check of each operation; beyond 2^53 nothing can be named anyway. */
+  readonly #end: number;
 
   constructor(shape: NamespaceShape, path: BlockPath) {
     this.id = shape.id;
     this.blockSize = shape.blockSize;
     this.blocks = shape.blocks;
     this.#path = path;
+    this.#end = Math.min(Number(shape.blocks), Number.MAX_SAFE_INTEGER);
     this.#dataBlocks = Math.min(COMMAND_BLOCKS_MAX, Math.floor(path.limits.maxTransferBytes / shape.blockSize));
     if (this.#dataBlocks < 1) {
       const limit = `${path.limits.maxTransferBytes} bytes`;
@@ -103,25 +106,35 @@ export class Namespace implements NamespaceShape {
   async read(first: BlockAddress, count: number): Promise<Uint8Array> {
     const start = this.#check(first, count);
     const result = new Uint8Array(count * this.blockSize);
-    await this.#split(start, count, this.#dataBlocks, async (lba, blocks) => {
-      const size = blocks * this.blockSize;
-      const taken = this.#path.pool.take(size);
-      const transfer = taken instanceof Promise ? await taken : taken;
-      try {
-        await this.#run("read", IoOpcode.READ, lba, blocks, 0, transfer.segment(size));
-        const at = (lba - start) * this.blockSize;
-        result.set(transfer.bytes.subarray(0, size), at);
-      } finally {
-        this.#path.pool.give(transfer);
-      }
-    });
+    if (count <= this.#dataBlocks) await this.#copyIn(start, count, result, 0);
+    else {
+      await this.#split(start, count, this.#dataBlocks, (lba, blocks) =>
+        this.#copyIn(lba, blocks, result, (lba - start) * this.blockSize),
+      );
+    }
     return result;
+  }
+
+  async #copyIn(lba: number, blocks: number, result: Uint8Array, at: number): Promise<void> {
+    const size = blocks * this.blockSize;
+    const taken = this.#path.pool.take(size);
+    const transfer = taken instanceof Promise ? await taken : taken;
+    try {
+      await this.#run("read", IoOpcode.READ, lba, blocks, 0, transfer.segment(size));
+      result.set(transfer.bytes.subarray(0, size), at);
+    } finally {
+      this.#path.pool.give(transfer);
+    }
   }
 
   /** Reads into `target`, from byte `offset` of it on: no copy. */
   async readInto(target: BlockBuffer, first: BlockAddress, count: number, offset = 0): Promise<void> {
     const start = this.#check(first, count);
     const iova = this.#place(target, count, offset);
+    if (count <= this.#dataBlocks) {
+      await this.#run("read", IoOpcode.READ, start, count, 0, this.#segment(iova, 0, count));
+      return;
+    }
     await this.#split(start, count, this.#dataBlocks, (lba, blocks) =>
       this.#run("read", IoOpcode.READ, lba, blocks, 0, this.#segment(iova, lba - start, blocks)),
     );
@@ -142,6 +155,10 @@ export class Namespace implements NamespaceShape {
   ): Promise<void> {
     const start = this.#check(first, count);
     const iova = this.#place(source, count, offset);
+    if (count <= this.#dataBlocks) {
+      await this.#run("write", IoOpcode.WRITE, start, count, fuaBit(options), this.#segment(iova, 0, count));
+      return;
+    }
     await this.#split(start, count, this.#dataBlocks, (lba, blocks) =>
       this.#run("write", IoOpcode.WRITE, lba, blocks, fuaBit(options), this.#segment(iova, lba - start, blocks)),
     );
@@ -166,7 +183,7 @@ export class Namespace implements NamespaceShape {
     const start = this.#check(first, count);
     const flags = fuaBit(options) | (options.deallocate === true ? IoCdw12.DEAC.mask : 0);
     await this.#split(start, count, this.#limitBlocks(this.#path.limits.maxWriteZeroesBytes), (lba, blocks) =>
-      this.#run("write zeroes", IoOpcode.WRITE_ZEROES, lba, blocks, flags),
+      this.#run("write zeroes", IoOpcode.WRITE_ZEROES, lba, blocks, flags, undefined),
     );
   }
 
@@ -216,7 +233,7 @@ export class Namespace implements NamespaceShape {
     const start = this.#check(first, count);
     const limit = this.#path.limits.maxVerifyBytes;
     await this.#split(start, count, limit === 0 ? this.#dataBlocks : this.#limitBlocks(limit), (lba, blocks) =>
-      this.#run("verify", IoOpcode.VERIFY, lba, blocks, 0),
+      this.#run("verify", IoOpcode.VERIFY, lba, blocks, 0, undefined),
     );
   }
 
@@ -249,7 +266,7 @@ export class Namespace implements NamespaceShape {
     lba: number,
     blocks: number,
     flags: number,
-    data?: readonly DataSegment[],
+    data: readonly DataSegment[] | undefined,
   ): Promise<number> {
     return this.#path.execute({
       what,
@@ -258,8 +275,8 @@ export class Namespace implements NamespaceShape {
       cdw10: lba % HIGH,
       cdw11: Math.floor(lba / HIGH),
       cdw12: ((blocks - 1) | flags) >>> 0,
+      data,
       repeatable: true,
-      ...(data === undefined ? {} : { data }),
     });
   }
 
@@ -293,7 +310,7 @@ export class Namespace implements NamespaceShape {
   #check(first: BlockAddress, count: number): number {
     const start = Number(first);
     const valid = Number.isSafeInteger(start) && start >= 0 && Number.isSafeInteger(count) && count >= 1;
-    if (!valid || BigInt(start) + BigInt(count) > this.blocks) {
+    if (!valid || start + count > this.#end) {
       const size = `namespace ${this.id} has ${this.blocks} blocks`;
       throw new Ring3Error("NVME_RANGE", `${size}; ${count} from ${first} on do not lie in it`);
     }

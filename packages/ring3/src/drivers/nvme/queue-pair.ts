@@ -23,7 +23,7 @@ export interface Command {
   readonly cdw14?: number;
   readonly cdw15?: number;
   /** Where the data lies; device addresses. */
-  readonly data?: readonly DataSegment[];
+  readonly data?: readonly DataSegment[] | undefined;
   /** Doing it twice has the effect of doing it once: it is posted again after an abort or a controller reset. */
   readonly repeatable: boolean;
   /** Overrides the queue's; `Infinity` for commands that complete when something happens (asynchronous events). */
@@ -132,9 +132,10 @@ export class QueuePair implements Waited {
     if (slot < 0) return false;
     const words = slots.words;
     const at = slot * 16;
-    words.fill(0, at, at + 16);
     words[at] = command.opcode | (slots.identifier(slot) << Cdw0.CID.offset);
     words[at + CommandWord.NSID] = command.nsid ?? 0;
+    // The words between are zero, or the data pointer's.
+    for (let i = CommandWord.PRP1_LOW; i <= CommandWord.PRP2_HIGH; i++) words[at + i] = 0;
     words[at + CommandWord.CDW10] = command.cdw10 ?? 0;
     words[at + CommandWord.CDW11] = command.cdw11 ?? 0;
     words[at + CommandWord.CDW12] = command.cdw12 ?? 0;
@@ -162,10 +163,9 @@ export class QueuePair implements Waited {
     const slots = this.#slots;
     this.ring.postWords(slots.words, slot * 16);
     const timeoutMs = slots.timeoutsMs[slot] as number;
-    const deadline = this.#options.clock.now() + timeoutMs;
+    const deadline = this.wait.kick() + timeoutMs;
     slots.deadlines[slot] = deadline;
     if (deadline < this.#sweepAtMs) this.#armSweep(deadline);
-    this.wait.kick();
   }
 
   #release(slot: number): Settlement {
