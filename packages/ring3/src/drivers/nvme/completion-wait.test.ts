@@ -41,13 +41,13 @@ class Bench implements Clock, Waited {
 }
 
 /** Runs one command; returns whether looking found it, without an interrupt. */
-async function command(bench: Bench, wait: CompletionWait): Promise<boolean> {
+async function command(bench: Bench, wait: CompletionWait, interruptMs = 0): Promise<boolean> {
   bench.pending = 1;
   const before = bench.settled;
   wait.kick();
   await new Promise((resolve) => setImmediate(resolve));
   if (bench.settled > before) return true;
-  bench.nowMs = Math.max(bench.nowMs, bench.doneMs);
+  bench.nowMs = Math.max(bench.nowMs, bench.doneMs + interruptMs);
   wait.look();
   assert.equal(bench.settled, before + 1);
   return false;
@@ -126,4 +126,18 @@ test("commands that follow each other for ever still let the event loop run", as
   }
   stop = true;
   assert.ok(rounds > 10);
+});
+
+test("adaptive: looks again where commands became quick, though each interrupt takes longer than it may look", async () => {
+  const bench = new Bench();
+  const wait = new CompletionWait("adaptive", bench, bench);
+  const runs = async (count: number, tookMs: number): Promise<number> => {
+    bench.tookMs = tookMs;
+    let looked = 0;
+    for (let i = 0; i < count; i++) if (await command(bench, wait, 0.6)) looked++;
+    return looked;
+  };
+  await runs(20, 5);
+  await runs(64, 0.2);
+  assert.equal(await runs(50, 0.2), 50);
 });
