@@ -1,6 +1,6 @@
 // The figures as a table of text.
 import type { BenchmarkResult, Goal, Section } from "./benchmark.ts";
-import { judge, type Judgement, type Spread, spread } from "./statistics.ts";
+import { type Judgement, judge, type Spread, spread } from "./statistics.ts";
 
 const COLUMN = 11;
 

@@ -1,9 +1,10 @@
 // The guest of the benchmark: the rig's standard machine, the peers' programs on a second share, and one NVMe function
 // that changes hands between the kernel's driver and user space.
+
+import { GuestUnavailable } from "../../tests/guest/cache.ts";
 import { bootGuest, type Guest, type GuestOptions } from "../../tests/guest/guest.ts";
 import { FUNCTIONS } from "../../tests/guest/machine.ts";
 import { GROUPS, packageRoot } from "../../tests/guest/packages.ts";
-import { GuestUnavailable } from "../../tests/guest/cache.ts";
 import { BenchmarkUnavailable } from "../benchmark.ts";
 
 /** The function that everything is measured on, and the driver-neutral name of its first namespace. */

@@ -3,7 +3,7 @@ import type { Guest } from "../../tests/guest/guest.ts";
 import type { BenchmarkContext, BenchmarkResult, Section } from "../benchmark.ts";
 import { ADDRESS, bindVfio, bootForBenchmark } from "../guest/machine.ts";
 import type { Face } from "../guest/plan.ts";
-import { type Growth, type Mark, type Resident, type Stage, STAGES } from "./plan.ts";
+import { type Growth, type Mark, type Resident, STAGES, type Stage } from "./plan.ts";
 
 export const name = "memory";
 export const title = "memory of a driver process in the guest: idle, and over a million reads";

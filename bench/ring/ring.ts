@@ -5,17 +5,17 @@ import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createMemoryFile, defaultArena, DeviceWindow } from "../../packages/ring3/src/linux/index.ts";
 import {
   BurstState,
   createBurst,
   REQUEST_WORDS,
-  RequestWord,
   RESULT_WORDS,
+  RequestWord,
   resetBurst,
   TEMPLATE_WORDS,
 } from "../../packages/ring3/src/drivers/nvme/burst.ts";
 import { REAPED_WORDS, ReapedWord, Ring } from "../../packages/ring3/src/drivers/nvme/ring.ts";
+import { createMemoryFile, DeviceWindow, defaultArena } from "../../packages/ring3/src/linux/index.ts";
 import { type BenchmarkContext, type BenchmarkResult, BenchmarkUnavailable, type Section } from "../benchmark.ts";
 import { CQ_OFFSET, DEPTH, DOORBELL_OFFSET, SHARED_SIZE, STOP_OFFSET } from "./layout.ts";
 

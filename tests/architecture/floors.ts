@@ -11,11 +11,14 @@ export const floors: Readonly<Record<string, readonly string[]>> = {
   linux: ["memory", "binary"],
   vfio: ["linux", "memory", "pci", "binary"],
   host: ["linux", "pci", "binary"],
+  virtual: ["memory", "pci", "binary"],
+  "vfio-user": ["linux", "virtual", "memory", "pci", "binary"],
+  devices: ["virtual", "memory", "specs", "pci", "binary"],
   drivers: ["memory", "pci", "specs", "binary"],
 };
 
 /** Floors that run in a browser: nothing from `node:`, no package. */
-export const browserSafe: readonly string[] = ["binary", "memory", "pci", "specs", "drivers"];
+export const browserSafe: readonly string[] = ["binary", "memory", "pci", "specs", "virtual", "devices", "drivers"];
 
 /** Which packages a floor may import; every other floor may import none. */
 const packagesOf: Readonly<Record<string, readonly string[]>> = { linux: ["koffi"] };

@@ -1,8 +1,8 @@
 // The part of the contract about identity, config space, BARs and the expansion ROM.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { Bar, BarIndex } from "../../packages/ring3/src/pci/function.ts";
 import type { Registers } from "../../packages/ring3/src/memory/registers.ts";
+import type { Bar, BarIndex } from "../../packages/ring3/src/pci/function.ts";
 import { barIndexes, type OpenFixture, rejectsCode, throwsCode } from "./fixture.ts";
 
 const COMMAND = 0x04;

@@ -3,8 +3,8 @@
 import { Ring3Error } from "../../packages/ring3/src/binary/error.ts";
 import type { Arena, ArenaRange } from "../../packages/ring3/src/memory/arena.ts";
 import { IovaAllocator } from "../../packages/ring3/src/memory/iova-allocator.ts";
+import { MappedBuffer } from "../../packages/ring3/src/pci/dma-buffer.ts";
 import type { DmaBuffer, DmaLimits, DmaMapOptions, DmaSpace } from "../../packages/ring3/src/pci/function.ts";
-import { MappedBuffer } from "../../packages/ring3/src/vfio/dma-buffer.ts";
 
 const RANGES = [
   { first: 0, last: 0xfedf_ffff },

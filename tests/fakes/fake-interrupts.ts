@@ -1,11 +1,11 @@
 // Interrupts of a fake function: raised from JavaScript, delivered in a later turn of the event loop as an eventfd's are.
 import { Ring3Error } from "../../packages/ring3/src/binary/error.ts";
-import type { Interrupt, Interrupts, LineInterrupt } from "../../packages/ring3/src/pci/function.ts";
 import {
   CountedInterrupt,
   type SignalSource,
   type SignalWatch,
-} from "../../packages/ring3/src/vfio/counted-interrupt.ts";
+} from "../../packages/ring3/src/pci/counted-interrupt.ts";
+import type { Interrupt, Interrupts, LineInterrupt } from "../../packages/ring3/src/pci/function.ts";
 
 class Signal implements SignalSource {
   #count = 0;

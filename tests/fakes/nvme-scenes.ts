@@ -1,10 +1,10 @@
 // What the tests of a controller that misbehaves have in common: quick time-outs, starts that must fail, and words for the
 // commands at which something happens.
 import assert from "node:assert/strict";
+import { NvmeDriver, type NvmeOptions } from "../../packages/ring3/src/drivers/nvme/index.ts";
+import { AdminOpcode, IoOpcode } from "../../packages/ring3/src/specs/nvme/commands.ts";
 import { type FakeCommand, FakeNvme, type FakeNvmeOptions } from "./fake-nvme.ts";
 import { VirtualClock } from "./virtual-clock.ts";
-import { AdminOpcode, IoOpcode } from "../../packages/ring3/src/specs/nvme/commands.ts";
-import { NvmeDriver, type NvmeOptions } from "../../packages/ring3/src/drivers/nvme/index.ts";
 
 export const quick: NvmeOptions = { timeoutMs: 500, adminTimeoutMs: 500, abortTimeoutMs: 100, shutdownTimeoutMs: 100 };
 

@@ -7,8 +7,8 @@ import { createServer, type Socket } from "node:net";
 import { release } from "node:os";
 import { ReadStream, WriteStream } from "node:tty";
 import { bind, bindStandard } from "./bindings.ts";
-import { type HostRequest, type InsideRequest, LineReader, PieceReader, type RunRequest, SOCKET } from "./protocol.ts";
 import type { ToGuest, ToHost } from "./protocol.ts";
+import { type HostRequest, type InsideRequest, LineReader, PieceReader, type RunRequest, SOCKET } from "./protocol.ts";
 
 const PATH = "/bin";
 const OUTPUT_LIMIT = 32 * 1024;

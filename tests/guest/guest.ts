@@ -10,7 +10,7 @@ import { dirname, join } from "node:path";
 import { cacheDirectory, lock, type Progress } from "./cache.ts";
 import { ControlLine, type RunOptions, type RunResult } from "./control.ts";
 import type { KernelName } from "./kernels.ts";
-import { type MachineFiles, machineArguments, type MachineOptions } from "./machine.ts";
+import { type MachineFiles, type MachineOptions, machineArguments } from "./machine.ts";
 import type { HostRequest } from "./protocol.ts";
 import { Qmp, type QmpEvent } from "./qmp.ts";
 import { prepare } from "./setup.ts";

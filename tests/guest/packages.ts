@@ -5,7 +5,7 @@ import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { cached, cacheDirectory, command, GuestUnavailable, type Progress } from "./cache.ts";
+import { cacheDirectory, cached, command, GuestUnavailable, type Progress } from "./cache.ts";
 
 /** What is fetched together. */
 export interface PackageGroup {

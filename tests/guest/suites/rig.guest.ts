@@ -1,6 +1,6 @@
 // The rig itself, as a test sees it: the machine of machine.ts, the nodes of uid 1000, root commands and QMP.
 import assert from "node:assert/strict";
-import { constants, accessSync, existsSync, readFileSync, statSync } from "node:fs";
+import { accessSync, constants, existsSync, readFileSync, statSync } from "node:fs";
 import { describe, test } from "node:test";
 import { driverOf, vfioNodes } from "../bindings.ts";
 import { asRoot, awaitFunction, bind, bindStandard, monitor, qmp, rootOutput, traceMmio } from "../inside.ts";

@@ -3,12 +3,12 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
-import { setTimeout as delay } from "node:timers/promises";
 import { test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import { open } from "../../../packages/ring3/src/index.ts";
+import { DmaPool } from "../../../packages/ring3/src/pci/dma-pool.ts";
 import { AddressSpace } from "../../../packages/ring3/src/vfio/address-space.ts";
-import { DmaPool } from "../../../packages/ring3/src/vfio/dma-pool.ts";
 import { rejectsCode, throwsCode } from "../../contract/fixture.ts";
 import { backends, eduTransfer, opened } from "../../contract/guest-functions.ts";
 import { FUNCTIONS } from "../machine.ts";

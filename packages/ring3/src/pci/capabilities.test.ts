@@ -1,6 +1,7 @@
 // Decodes literal config spaces: an NVMe controller as QEMU has it, an 82576 network function with SR-IOV, a root port.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { PciAddress } from "./address.ts";
 import { readBars } from "./bar.ts";
 import { readBridge } from "./bridge.ts";
 import { AdvancedErrorReporting, readErrors } from "./capabilities/advanced-error-reporting.ts";
@@ -17,7 +18,6 @@ import { readVirtualFunctions, virtualFunctionAddress } from "./capabilities/sin
 import { ExtendedVendorSpecific, findDesignated, VendorSpecific } from "./capabilities/vendor-specific.ts";
 import { capabilityName } from "./capability-ids.ts";
 import { bytesConfigAccess, ConfigSpace } from "./config-space.ts";
-import { PciAddress } from "./address.ts";
 import { readExpress } from "./express.ts";
 import { Header } from "./header.ts";
 import { identify } from "./identification.ts";

@@ -37,6 +37,7 @@ export type { CapabilityEntry, CapabilityWalk, WalkReader } from "./capability-w
 export { walkCapabilities, walkExtendedCapabilities } from "./capability-walk.ts";
 export { type ClassName, classDescription, className } from "./class-codes.ts";
 export { bytesConfigAccess, type ConfigAccess, ConfigSpace } from "./config-space.ts";
+export { DmaPool, type DmaPoolOptions } from "./dma-pool.ts";
 export { FunctionEventSource, type FunctionEventSourceOptions } from "./events.ts";
 export {
   type ExpressDescription,

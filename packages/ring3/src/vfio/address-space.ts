@@ -2,13 +2,14 @@
 // the checks that turn the kernel's ENOMEM, ENOSPC and EINVAL into what is wrong before the call is made.
 import { isRing3Error, Ring3Error } from "../binary/error.ts";
 import { defaultArena } from "../linux/arena-memory.ts";
+import type { FileDescriptor } from "../linux/file-descriptor.ts";
 import type { Arena } from "../memory/arena.ts";
 import { IovaAllocator, type IovaPlacement } from "../memory/iova-allocator.ts";
 import type { DmaLimits, DmaPermission } from "../pci/function.ts";
-import { attachThroughGroup, type GroupFile } from "./group.ts";
 import { attachThroughIommufd } from "./cdev.ts";
-import type { AttachedDevice, DirtyPages, Iommu } from "./iommu.ts";
+import { attachThroughGroup, type GroupFile } from "./group.ts";
 import type { Ioas } from "./ioas.ts";
+import type { AttachedDevice, DirtyPages, Iommu } from "./iommu.ts";
 import {
   chooseInterface,
   type FunctionLocation,
@@ -17,7 +18,6 @@ import {
   kernelRoots,
 } from "./locate.ts";
 import { checkLockable, lockableBytes, lockedMemoryError } from "./locked-memory.ts";
-import type { FileDescriptor } from "../linux/file-descriptor.ts";
 
 export interface AddressSpaceOptions {
   /** `auto` (default) takes iommufd where its nodes may be opened, else the group. */

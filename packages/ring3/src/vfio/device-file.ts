@@ -1,7 +1,8 @@
 // The open device as the kernel offers it: one method per call, answers decoded, errnos turned into what they mean. It
 // keeps no state but the descriptor; who may call what and when is the business of the classes above.
-import { i32 } from "../binary/struct.ts";
+
 import { Ring3Error } from "../binary/error.ts";
+import { i32 } from "../binary/struct.ts";
 import { errnoName, systemCallError } from "../linux/errno.ts";
 import type { FileDescriptor } from "../linux/file-descriptor.ts";
 import { type EmbeddedPointer, ioctl, tryIoctl } from "../linux/ioctl.ts";

@@ -3,9 +3,9 @@
 import { isRing3Error, Ring3Error } from "../binary/error.ts";
 import { adviseHugePages } from "../linux/arena-memory.ts";
 import type { Arena, ArenaRange } from "../memory/arena.ts";
+import { MappedBuffer } from "../pci/dma-buffer.ts";
 import type { DmaBuffer, DmaLimits, DmaMapOptions, DmaSpace } from "../pci/function.ts";
 import type { AddressSpace } from "./address-space.ts";
-import { MappedBuffer } from "./dma-buffer.ts";
 import { noIommuError } from "./no-iommu.ts";
 
 const pageBytes = 4096;

@@ -1,11 +1,11 @@
 // A PCI function over the kernel's VFIO: the parts put together, and the order in which they come and go.
 import { Ring3Error } from "../binary/error.ts";
 import { EventFd } from "../linux/event-fd.ts";
+import type { ConfigSpace } from "../pci/config-space.ts";
+import { FunctionEventSource } from "../pci/events.ts";
+import type { Bar, BarIndex, FunctionIdentity, PciFunction, ResetMethod } from "../pci/function.ts";
 import { Header } from "../pci/header.ts";
 import { identify } from "../pci/identification.ts";
-import { FunctionEventSource } from "../pci/events.ts";
-import type { ConfigSpace } from "../pci/config-space.ts";
-import type { Bar, BarIndex, FunctionIdentity, PciFunction, ResetMethod } from "../pci/function.ts";
 import type { AddressSpace } from "./address-space.ts";
 import type { VfioBar } from "./bar.ts";
 import type { VfioConfigAccess } from "./config-access.ts";
@@ -20,8 +20,8 @@ import type { AttachedDevice } from "./iommu.ts";
 import type { FunctionLocation } from "./locate.ts";
 import { buildParts } from "./parts.ts";
 import { VfioPower } from "./power.ts";
-import { readResetMethods, retryReset, untilReady } from "./reset.ts";
 import type { Region } from "./region.ts";
+import { readResetMethods, retryReset, untilReady } from "./reset.ts";
 import type { VfioRom } from "./rom.ts";
 import { armSignals } from "./signals.ts";
 import { IoeventfdWidth } from "./uapi.ts";

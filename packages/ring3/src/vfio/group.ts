@@ -1,7 +1,8 @@
 // The older way to a function: its group's node into a container, then the device out of the group. The order matters:
 // container before IOMMU before device, and the reverse to let go.
-import { i32 } from "../binary/struct.ts";
+
 import { isRing3Error, Ring3Error } from "../binary/error.ts";
+import { i32 } from "../binary/struct.ts";
 import { systemCallError } from "../linux/errno.ts";
 import { FileDescriptor } from "../linux/file-descriptor.ts";
 import { ioctl, tryIoctl } from "../linux/ioctl.ts";

@@ -5,8 +5,10 @@ import { attachArena } from "../linux/arena-memory.ts";
 import { EventFd } from "../linux/event-fd.ts";
 import { FileDescriptor } from "../linux/file-descriptor.ts";
 import type { Arena } from "../memory/arena.ts";
-import { ArenaWindow, type WindowHandle } from "../memory/window.ts";
 import type { Registers } from "../memory/registers.ts";
+import { ArenaWindow, type WindowHandle } from "../memory/window.ts";
+import { CountedInterrupt } from "../pci/counted-interrupt.ts";
+import { MappedBuffer } from "../pci/dma-buffer.ts";
 import type {
   BarIndex,
   ByteRange,
@@ -16,8 +18,6 @@ import type {
   FunctionIdentity,
   Interrupt,
 } from "../pci/function.ts";
-import { CountedInterrupt } from "./counted-interrupt.ts";
-import { MappedBuffer } from "./dma-buffer.ts";
 import { eventFdSource } from "./interrupts.ts";
 
 /** Structured-cloneable; for one worker, once: the vectors' descriptors belong to whoever attaches. */

@@ -1,5 +1,4 @@
 export { AddressSpace, type AddressSpaceOptions } from "./address-space.ts";
-export { DmaPool, type DmaPoolOptions } from "./dma-pool.ts";
 export { DeviceFeatures, type IovaSpan, type MigrationSupport } from "./features.ts";
 export { VfioFunction, type VfioFunctionOptions } from "./function.ts";
 export { AttachedFunction, attachFunction, type VfioFunctionHandle } from "./handle.ts";

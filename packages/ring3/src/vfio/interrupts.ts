@@ -5,8 +5,8 @@ import { errnoName } from "../linux/errno.ts";
 import { EventFd } from "../linux/event-fd.ts";
 import { openFilesCount, openFilesLimit } from "../linux/limits.ts";
 import { watch } from "../linux/poller.ts";
+import { CountedInterrupt, type SignalSource } from "../pci/counted-interrupt.ts";
 import type { Interrupt, Interrupts, LineInterrupt } from "../pci/function.ts";
-import { CountedInterrupt, type SignalSource } from "./counted-interrupt.ts";
 import type { DeviceFile, IrqDescription } from "./device-file.ts";
 import { IrqIndex, IrqSet } from "./uapi.ts";
 

@@ -1,7 +1,7 @@
 // Registers of a range that no single window covers: each access goes to the window that holds it, else to the slow way.
 import { Ring3Error } from "../binary/error.ts";
-import type { ArenaWindow } from "../memory/window.ts";
 import type { Registers } from "../memory/registers.ts";
+import type { ArenaWindow } from "../memory/window.ts";
 import type { ByteRange } from "../pci/function.ts";
 
 /** A window and the part of the BAR that it shows. */

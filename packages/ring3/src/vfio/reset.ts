@@ -1,7 +1,8 @@
 // Resets, and the wait until the function answers again: config space reads all ones, or vendor id 0001 where the root
 // port reports "request retry", until then (PCIe 6.0, section 2.3.1). Most functions take 100 ms, some seconds.
-import { setTimeout as delay } from "node:timers/promises";
+
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { Ring3Error } from "../binary/error.ts";
 import type { ConfigSpace } from "../pci/config-space.ts";
 import type { ResetMethod } from "../pci/function.ts";

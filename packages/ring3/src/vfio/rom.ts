@@ -1,8 +1,8 @@
 // The expansion ROM. The kernel enables it for each read where it can; at most 4 bytes an access reach the hardware.
 import { Ring3Error } from "../binary/error.ts";
+import { errnoName } from "../linux/errno.ts";
 import { tryReadAt } from "../linux/file-access.ts";
 import type { FileDescriptor } from "../linux/file-descriptor.ts";
-import { errnoName } from "../linux/errno.ts";
 import type { Rom } from "../pci/function.ts";
 import type { Region } from "./region.ts";
 import type { WindowGate } from "./window-gate.ts";

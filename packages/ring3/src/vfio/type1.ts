@@ -26,8 +26,8 @@ import {
 } from "./uapi.ts";
 import {
   DmaAvailCapability,
-  IovaRange as IovaRangeStruct,
   IovaRangeCapability,
+  IovaRange as IovaRangeStruct,
   MigrationCapability,
   Type1DirtyBitmap,
   Type1Info,

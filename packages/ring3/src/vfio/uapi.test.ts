@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ContainerCall, DeviceCall, GroupCall, IommufdCall, MigrationCall } from "./uapi.ts";
-import * as vfio from "./uapi-structs.ts";
 import * as iommufd from "./uapi-iommufd.ts";
+import * as vfio from "./uapi-structs.ts";
 
 // Sizes and request numbers as a C compiler gives them for the kernel's headers (Linux 7.3, x86-64).
 const sizes: Readonly<Record<string, number>> = {

@@ -11,12 +11,12 @@ import type { CompletionMode } from "./completion-wait.ts";
 import { Controller } from "./controller.ts";
 import { DataPointers } from "./data-pointer.ts";
 import { QueueInterrupts } from "./queue-interrupts.ts";
-import type { NvmeSettings } from "./settings.ts";
 import { listsOf, type QueueLayout, ringOf } from "./queue-memory.ts";
-import { type Command, QueuePair, type QueueOwner } from "./queue-pair.ts";
+import { type Command, type QueueOwner, QueuePair } from "./queue-pair.ts";
 import { type QueueMemory, QueueSet } from "./queue-set.ts";
 import { OwnQueue, type QueueUser } from "./queue-user.ts";
 import { type Recoverable, Recovery } from "./recovery.ts";
+import type { NvmeSettings } from "./settings.ts";
 import { TransferPool } from "./transfer-pool.ts";
 
 const ADMIN_ENTRIES = 32;

@@ -4,8 +4,8 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { Arena } from "../../memory/arena.ts";
 import type { Registers } from "../../memory/registers.ts";
-import { type BurstPlace, BurstState, createBurst, referenceBurst, resetBurst } from "./burst.ts";
 import { OwnedWindow } from "../../memory/window.ts";
+import { type BurstPlace, BurstState, createBurst, referenceBurst, resetBurst } from "./burst.ts";
 import { CommandSlots } from "./command-slots.ts";
 import { REAPED_WORDS, ReapedWord, Ring } from "./ring.ts";
 

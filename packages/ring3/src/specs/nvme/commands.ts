@@ -1,6 +1,6 @@
 // Submission queue entries: opcodes, their words, and the values of the fields that drivers set.
 // NVMe base 2.0, sections 3.3.3.1 (entry), 5 (admin commands), 7 (I/O commands); NVM command set 1.0, section 3.2.
-import { type Fields, fields } from "../layout.ts";
+import { type Fields, fields } from "../../binary/layout.ts";
 
 export const SUBMISSION_ENTRY_SIZE = 64;
 export const COMPLETION_ENTRY_SIZE = 16;

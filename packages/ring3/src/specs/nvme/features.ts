@@ -1,5 +1,5 @@
 // Features and their dword 11: NVMe base 2.0, section 5.27 (set), 5.15 (get).
-import { type Fields, fields } from "../layout.ts";
+import { type Fields, fields } from "../../binary/layout.ts";
 
 /** Feature identifiers, base figure 317. */
 export const Feature = {

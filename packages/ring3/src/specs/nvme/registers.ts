@@ -1,7 +1,7 @@
 // Controller registers of an NVMe controller on PCI Express, in BAR0/1: NVMe base 2.0, section 3.1.3; the doorbells:
 // NVMe over PCIe transport 1.0, section 3.1.2. 64-bit registers are named here as two 32-bit words, low word first:
 // QEMU and some controllers take no 64-bit access, and every controller takes two of 32 bits.
-import { type Fields, fields } from "../layout.ts";
+import { type Fields, fields } from "../../binary/layout.ts";
 
 /** PCI class code of an NVM Express I/O controller: mass storage, non-volatile memory, NVMe. */
 export const NVME_CLASS_CODE = 0x010802;

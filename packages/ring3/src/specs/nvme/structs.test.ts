@@ -3,10 +3,16 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import {
+  Aqa,
+  CapHigh,
+  CapLow,
+  Cc,
   Cdw0,
   CompletionStatus,
   CreateCompletionCdw11,
   CreateSubmissionCdw11,
+  Csts,
+  completionDoorbell,
   DatasetRange,
   ErrorLogEntry,
   FirmwareLog,
@@ -25,12 +31,6 @@ import {
   Status,
   statusName,
   submissionDoorbell,
-  completionDoorbell,
-  Aqa,
-  CapHigh,
-  CapLow,
-  Cc,
-  Csts,
   Vs,
 } from "./index.ts";
 

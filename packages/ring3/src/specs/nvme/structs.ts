@@ -1,8 +1,9 @@
 // Data structures that commands carry: identify, log pages, dataset ranges, SGL descriptors.
 // NVMe base 2.0, sections 4.1.2 (SGL), 5.16 (logs), 5.17 (identify); NVM command set 1.0, sections 3.2.3.1, 4.1.5.1.
 // Offsets are those of the figures; the vendor and reserved areas are left out.
+
+import { type Fields, fields, type LayoutValue, layout } from "../../binary/layout.ts";
 import type { Struct } from "../../binary/struct.ts";
-import { type Fields, fields, type LayoutValue, layout } from "../layout.ts";
 
 const powerStateMembers = {
   MP: [0, "u16"],

@@ -2,7 +2,7 @@
 // the arena's, but the device cannot reach it any more.
 import { Ring3Error } from "../binary/error.ts";
 import type { Arena } from "../memory/arena.ts";
-import type { DmaBuffer, DmaPermission } from "../pci/function.ts";
+import type { DmaBuffer, DmaPermission } from "./function.ts";
 
 interface MappedRange {
   readonly iova: number;

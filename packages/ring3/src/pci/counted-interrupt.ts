@@ -1,7 +1,7 @@
 // An interrupt as drivers see it, over anything that counts signals (an eventfd). The source is watched from the first
 // wait on; a wake-up that finds nobody waiting ends the watch, so that a driver that polls is not woken in vain.
 import { Ring3Error } from "../binary/error.ts";
-import type { Interrupt } from "../pci/function.ts";
+import type { Interrupt } from "./function.ts";
 
 /** Counts signals; `take` empties it. */
 export interface SignalSource {

@@ -4,8 +4,8 @@
 // matters, `dma.allocate` gives each buffer a mapping of its own.
 import { Ring3Error } from "../binary/error.ts";
 import { FreeRanges } from "../memory/free-ranges.ts";
-import type { DmaBuffer, DmaMapOptions, DmaSpace } from "../pci/function.ts";
 import { MappedBuffer } from "./dma-buffer.ts";
+import type { DmaBuffer, DmaMapOptions, DmaSpace } from "./function.ts";
 
 export interface DmaPoolOptions extends Pick<DmaMapOptions, "permission" | "below"> {
   /** Bytes of a slab, 2 MiB by default; larger requests get a slab of their own. */

@@ -3,9 +3,9 @@ import { test } from "node:test";
 import * as fc from "fast-check";
 import { isRing3Error } from "../binary/error.ts";
 import { Arena, type ArenaRange } from "../memory/arena.ts";
-import type { DmaBuffer, DmaSpace } from "../pci/function.ts";
 import { MappedBuffer } from "./dma-buffer.ts";
 import { DmaPool } from "./dma-pool.ts";
+import type { DmaBuffer, DmaSpace } from "./function.ts";
 
 /** Mappings that exist in the test only. */
 function fakeSpace(): DmaSpace & { mapped: number } {

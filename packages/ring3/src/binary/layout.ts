@@ -1,6 +1,6 @@
 // Registers and structures of datasheets as plain literals (`as const`): the one literal gives the values and the types.
-import { Field } from "../binary/field.ts";
-import { array, ascii, bytes, type Member, type Struct, struct, u8, u16, u32, u64, u128 } from "../binary/struct.ts";
+import { Field } from "./field.ts";
+import { array, ascii, bytes, type Member, type Struct, struct, u8, u16, u32, u64, u128 } from "./struct.ts";
 
 /** Lowest bit and number of bits (1 by default). */
 export type BitRun = readonly [offset: number, width?: number];
