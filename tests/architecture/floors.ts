@@ -9,7 +9,7 @@ export const floors: Readonly<Record<string, readonly string[]>> = {
   pci: ["memory", "binary"],
   specs: ["binary"],
   linux: ["memory", "binary"],
-  vfio: ["linux", "memory", "pci", "binary"],
+  vfio: ["host", "linux", "memory", "pci", "binary"],
   host: ["linux", "pci", "binary"],
   virtual: ["memory", "pci", "binary"],
   "vfio-user": ["linux", "virtual", "memory", "pci", "binary"],

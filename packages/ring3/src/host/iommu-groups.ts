@@ -54,13 +54,17 @@ export function readGroup(id: number, paths: HostPaths = thisMachine): IommuGrou
   };
 }
 
-/** The error for a group that cannot be used, naming each member that stands in the way. */
-export function notViable(address: string, group: IommuGroup): Ring3Error {
+/** `GROUP_NOT_VIABLE`, naming each member that stands in the way, and `command`, which frees the group. */
+export function notViable(
+  address: string,
+  group: IommuGroup,
+  command: string = `sudo ring3 bind ${address} --group`,
+): Ring3Error {
   const names = group.blockers.map(({ name, driver }) => `${name} is bound to ${driver}`).join(" and ");
   return new Ring3Error(
     "GROUP_NOT_VIABLE",
-    `IOMMU group ${group.id} of ${address} cannot be used while ${names} (shared group). ` +
-      `Bind the whole group: sudo ring3 bind ${address} --group`,
+    `IOMMU group ${group.id} of ${address} is not viable: ${names === "" ? "a driver of the kernel holds a member" : names} ` +
+      `(they share the group). Bind the whole group: ${command}`,
   );
 }
 

@@ -1,6 +1,7 @@
 // One set of DMA mappings, for one function or shared by several: the container or IOAS, the IOVAs that are taken, and
 // the checks that turn the kernel's ENOMEM, ENOSPC and EINVAL into what is wrong before the call is made.
 import { isRing3Error, Ring3Error } from "../binary/error.ts";
+import { type HostPaths, thisMachine } from "../host/paths.ts";
 import { defaultArena } from "../linux/arena-memory.ts";
 import type { FileDescriptor } from "../linux/file-descriptor.ts";
 import type { Arena } from "../memory/arena.ts";
@@ -10,13 +11,7 @@ import { attachThroughIommufd } from "./cdev.ts";
 import { attachThroughGroup, type GroupFile } from "./group.ts";
 import type { Ioas } from "./ioas.ts";
 import type { AttachedDevice, DirtyPages, Iommu } from "./iommu.ts";
-import {
-  chooseInterface,
-  type FunctionLocation,
-  type KernelInterface,
-  type KernelRoots,
-  kernelRoots,
-} from "./locate.ts";
+import { chooseInterface, type FunctionLocation, type KernelInterface } from "./locate.ts";
 import { checkLockable, lockableBytes, lockedMemoryError } from "./locked-memory.ts";
 
 export interface AddressSpaceOptions {
@@ -41,7 +36,7 @@ export class AddressSpace implements Disposable {
   readonly arena: Arena;
   readonly #wanted: "auto" | KernelInterface;
   readonly #trackDirtyPages: boolean;
-  readonly #roots: KernelRoots;
+  readonly #paths: HostPaths;
   readonly #attached: Set<AttachedDevice> = new Set();
   readonly #groups: Map<number, GroupFile> = new Map();
   /** Live mappings: size by IOVA. */
@@ -51,11 +46,11 @@ export class AddressSpace implements Disposable {
   #iovas: IovaAllocator | undefined;
   #disposed = false;
 
-  constructor(options: AddressSpaceOptions = {}, roots: KernelRoots = kernelRoots) {
+  constructor(options: AddressSpaceOptions = {}, paths: HostPaths = thisMachine) {
     this.arena = options.arena ?? defaultArena();
     this.#wanted = options.backend ?? "auto";
     this.#trackDirtyPages = options.trackDirtyPages ?? false;
-    this.#roots = roots;
+    this.#paths = paths;
   }
 
   /** The interface in use; `undefined` until the first function is attached. */
@@ -173,7 +168,7 @@ export class AddressSpace implements Disposable {
   }
 
   #attachGroup(location: FunctionLocation, vfToken: string | undefined): AttachedDevice {
-    const result = attachThroughGroup(location, vfToken, this.#groups, this.#container, this.#roots);
+    const result = attachThroughGroup(location, vfToken, this.#groups, this.#container, this.#paths);
     this.#container = result.container;
     this.#iommu ??= result.iommu;
     return result.device;
@@ -181,7 +176,7 @@ export class AddressSpace implements Disposable {
 
   #attachIommufd(location: FunctionLocation, vfToken: string | undefined): AttachedDevice {
     const ioas = this.#iommu as Ioas | undefined;
-    const result = attachThroughIommufd(location, vfToken, ioas, this.#trackDirtyPages, this.#roots);
+    const result = attachThroughIommufd(location, vfToken, ioas, this.#trackDirtyPages, this.#paths);
     this.#iommu = result.ioas;
     return result.device;
   }

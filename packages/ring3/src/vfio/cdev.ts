@@ -1,13 +1,15 @@
 // The newer way to a function: its own node, bound to an iommufd and attached to an address space in it. No group is
 // opened, but the group must still be free of kernel drivers.
 import { Ring3Error } from "../binary/error.ts";
+import { readGroup } from "../host/iommu-groups.ts";
+import type { HostPaths } from "../host/paths.ts";
 import { systemCallError } from "../linux/errno.ts";
 import type { FileDescriptor } from "../linux/file-descriptor.ts";
 import { tryIoctl } from "../linux/ioctl.ts";
 import { deviceOpenError, noInterruptRemapping, openNode } from "./group.ts";
 import { Ioas } from "./ioas.ts";
 import type { AttachedDevice } from "./iommu.ts";
-import { blockingMembers, busy, type FunctionLocation, groupNotViable, type KernelRoots } from "./locate.ts";
+import { busy, type FunctionLocation, groupNotViable } from "./locate.ts";
 import { BindFlag, DeviceCall } from "./uapi.ts";
 import { AttachIommufdPt, BindIommufd } from "./uapi-structs.ts";
 import { uuidBytes } from "./vf-token.ts";
@@ -19,7 +21,7 @@ export function attachThroughIommufd(
   vfToken: string | undefined,
   existing: Ioas | undefined,
   trackDirtyPages: boolean,
-  roots: KernelRoots,
+  paths: HostPaths,
 ): { readonly device: AttachedDevice; readonly ioas: Ioas } {
   const { address, deviceNode, iommufdNode } = location;
   if (deviceNode === undefined || iommufdNode === undefined) {
@@ -29,9 +31,9 @@ export function attachThroughIommufd(
     );
   }
   using stack = new DisposableStack();
-  const file = stack.use(openNode(address, deviceNode, roots));
-  const ioas = existing ?? stack.use(new Ioas(openNode(address, iommufdNode, roots)));
-  const iommufdDevice = bind(location, deviceNode, file, ioas, vfToken, roots);
+  const file = stack.use(openNode(address, deviceNode, paths));
+  const ioas = existing ?? stack.use(new Ioas(openNode(address, iommufdNode, paths)));
+  const iommufdDevice = bind(location, deviceNode, file, ioas, vfToken, paths);
   attach(location, file, ioas.attachmentFor(iommufdDevice, trackDirtyPages));
   stack.move();
   return { device: { file, iommufdDevice, group: undefined, detach: () => undefined }, ioas };
@@ -43,7 +45,7 @@ function bind(
   file: FileDescriptor,
   ioas: Ioas,
   vfToken: string | undefined,
-  roots: KernelRoots,
+  paths: HostPaths,
 ): number {
   const token = vfToken === undefined ? undefined : uuidBytes(vfToken);
   const request = BindIommufd.bytes({
@@ -56,11 +58,10 @@ function bind(
   const result = tryIoctl(file, DeviceCall.BIND_IOMMUFD, request, pointers);
   if (result >= 0) return BindIommufd.from(request).out_devid;
   const call = "ioctl VFIO_DEVICE_BIND_IOMMUFD";
-  const blocked = location.group !== undefined && blockingMembers(location.group, roots).length > 0;
-  if (blocked) throw groupNotViable(location, roots);
+  if (location.group !== undefined && !readGroup(location.group, paths).viable) throw groupNotViable(location, paths);
   if (result === -errnos.EPERM) throw noInterruptRemapping(location.address, call, "iommufd");
-  if (result === -errnos.EBUSY || result === -errnos.EINVAL) throw busy(location.address, node, call, roots);
-  throw deviceOpenError(location.address, node, call, -result, roots);
+  if (result === -errnos.EBUSY || result === -errnos.EINVAL) throw busy(location.address, node, call, paths);
+  throw deviceOpenError(location.address, node, call, -result, paths);
 }
 
 function attach({ address }: FunctionLocation, file: FileDescriptor, target: number): void {

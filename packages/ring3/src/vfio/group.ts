@@ -3,11 +3,12 @@
 
 import { isRing3Error, Ring3Error } from "../binary/error.ts";
 import { i32 } from "../binary/struct.ts";
+import type { HostPaths } from "../host/paths.ts";
 import { systemCallError } from "../linux/errno.ts";
 import { FileDescriptor } from "../linux/file-descriptor.ts";
 import { ioctl, tryIoctl } from "../linux/ioctl.ts";
 import type { AttachedDevice, Iommu } from "./iommu.ts";
-import { busy, type FunctionLocation, groupNotViable, type KernelRoots, permissionDenied } from "./locate.ts";
+import { busy, type FunctionLocation, groupNotViable, permissionDenied } from "./locate.ts";
 import { NoIommu } from "./no-iommu.ts";
 import { Type1 } from "./type1.ts";
 import { ContainerCall, Extension, GroupCall, GroupFlag } from "./uapi.ts";
@@ -22,14 +23,14 @@ export interface GroupFile {
 const errnos = { EPERM: 1, ENODEV: 19, EBUSY: 16, EINVAL: 22 } as const;
 
 /** Opens a node, with errors that say who may and who does. */
-export function openNode(address: string, node: string, roots: KernelRoots): FileDescriptor {
+export function openNode(address: string, node: string, paths: HostPaths): FileDescriptor {
   try {
     return FileDescriptor.open(node);
   } catch (error) {
     if (!isRing3Error(error)) throw error;
     if (error.errno === "EPERM" && node.includes("noiommu-")) throw rawIoNeeded(address, `open ${node}`);
     if (error.errno === "EACCES" || error.errno === "EPERM") throw permissionDenied(address, node);
-    if (error.errno === "EBUSY") throw busy(address, node, `open ${node}`, roots);
+    if (error.errno === "EBUSY") throw busy(address, node, `open ${node}`, paths);
     throw error;
   }
 }
@@ -51,27 +52,27 @@ export function attachThroughGroup(
   vfToken: string | undefined,
   groups: Map<number, GroupFile>,
   container: FileDescriptor | undefined,
-  roots: KernelRoots,
+  paths: HostPaths,
 ): { readonly device: AttachedDevice; readonly container: FileDescriptor; readonly iommu: Iommu | undefined } {
   const { address, group: number, groupNode, noIommu } = location;
   if (number === undefined || groupNode === undefined) {
     throw new Ring3Error("NO_IOMMU", `${address} has no group node; a shared address space of groups cannot take it`);
   }
   using stack = new DisposableStack();
-  const shared = container ?? openContainer(address, location.containerNode, roots, stack);
+  const shared = container ?? openContainer(address, location.containerNode, paths, stack);
   let group = groups.get(number);
   let iommu: Iommu | undefined;
   if (group === undefined) {
-    const file = openGroup(location, groupNode, roots);
+    const file = openGroup(location, groupNode, paths);
     stack.use(file);
-    joinContainer(location, file, shared, roots);
+    joinContainer(location, file, shared, paths);
     if (container === undefined) {
       setIommu(location, shared, noIommu);
       iommu = noIommu ? new NoIommu(shared) : new Type1(shared);
     }
     group = { file, users: 0 };
   }
-  const file = deviceOf(location, group.file, vfToken, roots);
+  const file = deviceOf(location, group.file, vfToken, paths);
   group.users++;
   groups.set(number, group);
   stack.move();
@@ -86,8 +87,8 @@ export function attachThroughGroup(
   return { device: { file, iommufdDevice: undefined, group: group.file, detach }, container: shared, iommu };
 }
 
-function openContainer(address: string, node: string, roots: KernelRoots, stack: DisposableStack): FileDescriptor {
-  const file = stack.use(openNode(address, node, roots));
+function openContainer(address: string, node: string, paths: HostPaths, stack: DisposableStack): FileDescriptor {
+  const file = stack.use(openNode(address, node, paths));
   const version = ioctl(file, "VFIO_GET_API_VERSION", ContainerCall.GET_API_VERSION);
   if (version !== 0) {
     throw new Ring3Error("NOT_SUPPORTED", `${node} speaks version ${version} of VFIO; this library knows version 0`);
@@ -95,12 +96,12 @@ function openContainer(address: string, node: string, roots: KernelRoots, stack:
   return file;
 }
 
-function openGroup(location: FunctionLocation, node: string, roots: KernelRoots): FileDescriptor {
-  const file = openNode(location.address, node, roots);
+function openGroup(location: FunctionLocation, node: string, paths: HostPaths): FileDescriptor {
+  const file = openNode(location.address, node, paths);
   try {
     const status = GroupStatus.bytes({ argsz: GroupStatus.size });
     ioctl(file, "VFIO_GROUP_GET_STATUS", GroupCall.GET_STATUS, status);
-    if ((GroupStatus.from(status).flags & GroupFlag.VIABLE) === 0) throw groupNotViable(location, roots);
+    if ((GroupStatus.from(status).flags & GroupFlag.VIABLE) === 0) throw groupNotViable(location, paths);
   } catch (error) {
     file.close();
     throw error;
@@ -112,7 +113,7 @@ function joinContainer(
   location: FunctionLocation,
   group: FileDescriptor,
   container: FileDescriptor,
-  roots: KernelRoots,
+  paths: HostPaths,
 ): void {
   const argument = new Uint8Array(4);
   i32.encode(new DataView(argument.buffer), 0, container.number);
@@ -120,7 +121,7 @@ function joinContainer(
   if (result >= 0) return;
   const call = "ioctl VFIO_GROUP_SET_CONTAINER";
   if (result === -errnos.EPERM && location.noIommu) throw rawIoNeeded(location.address, call);
-  if (result === -errnos.EBUSY) throw busy(location.address, location.groupNode ?? "", call, roots);
+  if (result === -errnos.EBUSY) throw busy(location.address, location.groupNode ?? "", call, paths);
   throw systemCallError(
     call,
     -result,
@@ -160,12 +161,12 @@ function deviceOf(
   { address, groupNode }: FunctionLocation,
   group: FileDescriptor,
   vfToken: string | undefined,
-  roots: KernelRoots,
+  paths: HostPaths,
 ): FileDescriptor {
   const name = vfToken === undefined ? address : `${address} vf_token=${vfToken}`;
   const result = tryIoctl(group, GroupCall.GET_DEVICE_FD, new TextEncoder().encode(`${name}\0`));
   if (result >= 0) return new FileDescriptor(result);
-  throw deviceOpenError(address, groupNode ?? "", "ioctl VFIO_GROUP_GET_DEVICE_FD", -result, roots);
+  throw deviceOpenError(address, groupNode ?? "", "ioctl VFIO_GROUP_GET_DEVICE_FD", -result, paths);
 }
 
 /** What it means when a bound function cannot be opened. */
@@ -174,9 +175,9 @@ export function deviceOpenError(
   node: string,
   call: string,
   errno: number,
-  roots: KernelRoots,
+  paths: HostPaths,
 ): Ring3Error {
-  if (errno === errnos.EBUSY || errno === errnos.EINVAL) return busy(address, node, call, roots);
+  if (errno === errnos.EBUSY || errno === errnos.EINVAL) return busy(address, node, call, paths);
   const fixes: Readonly<Record<number, string>> = {
     [errnos.ENODEV]: "the function was unbound or unplugged meanwhile",
     11: "the function could not be reset at open; try again, or reset its bus as root",

@@ -4,15 +4,16 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
 import { isRing3Error } from "../binary/error.ts";
-import { blockingMembers, chooseInterface, groupNotViable, type KernelRoots, locateFunction } from "./locate.ts";
+import { type HostPaths, hostPaths } from "../host/paths.ts";
+import { chooseInterface, groupNotViable, locateFunction } from "./locate.ts";
 import { openVfio } from "./open.ts";
 
 let root = "";
-let roots: KernelRoots;
+let paths: HostPaths;
 
 beforeEach(() => {
   root = mkdtempSync(join(tmpdir(), "ring3-locate-"));
-  roots = { sysfs: join(root, "sys"), dev: join(root, "dev"), proc: join(root, "proc") };
+  paths = hostPaths(root);
 });
 afterEach(() => rmSync(root, { recursive: true }));
 
@@ -56,7 +57,7 @@ function code(action: () => unknown): string {
 test("a bound function: its group and its nodes", () => {
   plug("0000:01:00.0", 7, "vfio-pci", 3);
   put("dev/iommu");
-  const location = locateFunction("0000:01:00.0", roots);
+  const location = locateFunction("0000:01:00.0", paths);
   assert.equal(location.group, 7);
   assert.equal(location.groupNode, join(root, "dev/vfio/7"));
   assert.equal(location.deviceNode, join(root, "dev/vfio/devices/vfio3"));
@@ -71,15 +72,15 @@ test("absent, unbound and bound to another driver", () => {
   plug("0000:02:00.0", 8, "nvme");
   plug("0000:03:00.0", 9, "mlx5_vfio_pci", 0);
   assert.equal(
-    code(() => locateFunction("0000:09:00.0", roots)),
+    code(() => locateFunction("0000:09:00.0", paths)),
     "NOT_FOUND",
   );
   assert.equal(
-    code(() => locateFunction("0000:01:00.0", roots)),
+    code(() => locateFunction("0000:01:00.0", paths)),
     "NOT_BOUND",
   );
-  assert.throws(() => locateFunction("0000:02:00.0", roots), /bound to nvme.*sudo ring3 bind 0000:02:00\.0 --user/);
-  assert.equal(locateFunction("0000:03:00.0", roots).driver, "mlx5_vfio_pci", "variant drivers count");
+  assert.throws(() => locateFunction("0000:02:00.0", paths), /bound to nvme.*sudo ring3 bind 0000:02:00\.0 --user/);
+  assert.equal(locateFunction("0000:03:00.0", paths).driver, "mlx5_vfio_pci", "variant drivers count");
 });
 
 test("who keeps a group from user space, and who does not", () => {
@@ -88,20 +89,19 @@ test("who keeps a group from user space, and who does not", () => {
   plug("0000:01:00.2", 7, undefined);
   plug("0000:01:00.3", 7, "pci-stub");
   plug("0000:00:01.0", 7, "pcieport");
-  assert.deepEqual(blockingMembers(7, roots), [{ address: "0000:01:00.1", driver: "snd_hda_intel" }]);
-  const error = groupNotViable(locateFunction("0000:01:00.0", roots), roots);
-  assert.match(error.message, /group 7 .* 0000:01:00\.1 is bound to snd_hda_intel; .*--group/);
+  const error = groupNotViable(locateFunction("0000:01:00.0", paths), paths);
+  assert.match(error.message, /group 7 .* not viable: 0000:01:00\.1 is bound to snd_hda_intel \(.*--user .* --group/);
 });
 
 test("without IOMMU, without iommufd, without nodes", () => {
   plug("0000:01:00.0", undefined, "vfio-pci");
-  const none = locateFunction("0000:01:00.0", roots);
+  const none = locateFunction("0000:01:00.0", paths);
   assert.equal(
     code(() => chooseInterface(none, "auto")),
     "NO_IOMMU",
   );
   plug("0000:02:00.0", 8, "vfio-pci");
-  const group = locateFunction("0000:02:00.0", roots);
+  const group = locateFunction("0000:02:00.0", paths);
   assert.equal(chooseInterface(group, "auto"), "group");
   assert.equal(
     code(() => chooseInterface(group, "iommufd")),
@@ -115,7 +115,7 @@ test("nodes that may not be opened: the one that may is taken, else the error na
   plug("0000:01:00.0", 7, "vfio-pci", 0);
   put("dev/iommu");
   chmodSync(join(root, "dev/iommu"), 0);
-  const location = locateFunction("0000:01:00.0", roots);
+  const location = locateFunction("0000:01:00.0", paths);
   assert.equal(chooseInterface(location, "auto"), "group");
   chmodSync(join(root, "dev/vfio/7"), 0);
   assert.equal(
@@ -128,6 +128,6 @@ test("without IOMMU only a loud opt-in opens", async () => {
   plug("0000:01:00.0", 7, "vfio-pci");
   put("sys/kernel/iommu_groups/7/name", "vfio-noiommu\n");
   put("dev/vfio/noiommu-7");
-  assert.equal(locateFunction("0000:01:00.0", roots).noIommu, true);
-  await assert.rejects(openVfio("01:00.0", {}, roots), (error: unknown) => isRing3Error(error, "NO_IOMMU"));
+  assert.equal(locateFunction("0000:01:00.0", paths).noIommu, true);
+  await assert.rejects(openVfio("01:00.0", {}, paths), (error: unknown) => isRing3Error(error, "NO_IOMMU"));
 });

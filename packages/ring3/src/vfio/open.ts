@@ -1,9 +1,10 @@
 // Opens a function that an administrator bound to vfio-pci, and says what to do where that does not work.
 import { Ring3Error } from "../binary/error.ts";
+import { type HostPaths, thisMachine } from "../host/paths.ts";
 import { PciAddress } from "../pci/address.ts";
 import { AddressSpace, type AddressSpaceOptions } from "./address-space.ts";
 import { VfioFunction, type VfioFunctionOptions } from "./function.ts";
-import { type KernelRoots, kernelRoots, locateFunction } from "./locate.ts";
+import { locateFunction } from "./locate.ts";
 import { warn } from "./warnings.ts";
 
 export interface VfioOpenOptions extends VfioFunctionOptions, AddressSpaceOptions {
@@ -27,9 +28,9 @@ export interface VfioOpenOptions extends VfioFunctionOptions, AddressSpaceOption
 export async function openVfio(
   address: string,
   options: VfioOpenOptions = {},
-  roots: KernelRoots = kernelRoots,
+  paths: HostPaths = thisMachine,
 ): Promise<VfioFunction> {
-  const location = locateFunction(PciAddress.parse(address).toString(), roots);
+  const location = locateFunction(PciAddress.parse(address).toString(), paths);
   if (location.noIommu) {
     if (options.unsafeNoIommu !== true) {
       throw new Ring3Error(
@@ -41,7 +42,7 @@ export async function openVfio(
     const message = `${location.address} is opened without an IOMMU: a wrong DMA address can overwrite any memory of this machine`;
     warn({ code: "RING3_NO_IOMMU", message });
   }
-  const space = options.addressSpace ?? new AddressSpace(options, roots);
+  const space = options.addressSpace ?? new AddressSpace(options, paths);
   const attached = space.attach(location, options.vfToken);
   try {
     return new VfioFunction(location, space, attached, options.addressSpace === undefined, options);

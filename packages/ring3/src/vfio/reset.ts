@@ -4,10 +4,10 @@
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { Ring3Error } from "../binary/error.ts";
+import { readText } from "../host/sysfs.ts";
 import type { ConfigSpace } from "../pci/config-space.ts";
 import type { ResetMethod } from "../pci/function.ts";
 import type { Ending } from "./ending.ts";
-import { sysfsText } from "./locate.ts";
 
 const known: readonly ResetMethod[] = ["flr", "af_flr", "pm", "bus", "device_specific", "acpi", "cxl_bus"];
 const retryVendorId = 0x0001;
@@ -16,7 +16,7 @@ const pollMs = 10;
 /** The methods that the kernel would use, best first. `resettable` is what VFIO says of the function. */
 export function readResetMethods(sysfsFolder: string, resettable: boolean): ResetMethod[] {
   if (!resettable) return [];
-  const named = (sysfsText(join(sysfsFolder, "reset_method")) ?? "").split(/\s+/).filter((word) => word !== "");
+  const named = (readText(join(sysfsFolder, "reset_method")) ?? "").split(/\s+/).filter((word) => word !== "");
   const methods = named.map((word): ResetMethod => known.find((method) => method === word) ?? "unknown");
   return methods.length === 0 ? ["unknown"] : methods;
 }
