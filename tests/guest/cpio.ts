@@ -10,12 +10,19 @@ const S_IFCHR = 0o020000;
 export class Cpio {
   readonly #parts: Buffer[] = [];
   readonly #directories = new Set<string>();
+  readonly #files = new Set<string>();
   #inode = 1;
 
   /** Adds a regular file and the directories above it. */
   file(path: string, contents: Uint8Array | string, mode = 0o644): void {
     this.#parents(path);
+    this.#files.add(path);
     this.#entry(path, S_IFREG | mode, Buffer.from(contents));
+  }
+
+  /** Whether a regular file lies at `path` already. */
+  has(path: string): boolean {
+    return this.#files.has(path);
   }
 
   symlink(path: string, target: string): void {

@@ -13,7 +13,7 @@ import { debianTool } from "./tools.ts";
 /** Modules wanted where the kernel has them as modules; what they depend on is loaded first. */
 const MODULES =
   "virtio_pci 9pnet_virtio 9p vfio vfio_iommu_type1 vfio_pci_core vfio_pci nvme e1000e igb igbvf virtio_blk virtio_net " +
-  "uio_pci_generic af_packet tun";
+  "uio_pci_generic af_packet tun ext4";
 
 const PASSWD = `root:x:0:0:root:/root:/bin/sh
 user:x:1000:1000:user:/home/user:/bin/sh
@@ -22,7 +22,12 @@ other:x:1001:1001:other:/home/other:/bin/sh
 const GROUP = "root:x:0:\nuser:x:1000:\nother:x:1001:\n";
 
 /** Returns the path of the initramfs for `kernel`, building it once for the same contents. */
-export async function initramfs(kernel: Kernel, qemuRoot: string, progress: Progress): Promise<string> {
+export async function initramfs(
+  kernel: Kernel,
+  qemuRoot: string,
+  filesystemRoot: string,
+  progress: Progress,
+): Promise<string> {
   const init = readFileSync(join(import.meta.dirname, "init.sh"));
   const source = readFileSync(import.meta.filename);
   const inputs = [process.execPath, kernel.image, join(qemuRoot, "usr/bin/busybox")].map((path) => {
@@ -40,6 +45,7 @@ export async function initramfs(kernel: Kernel, qemuRoot: string, progress: Prog
     skeleton(cpio, init);
     addBusybox(cpio, join(qemuRoot, "usr/bin/busybox"));
     await addNode(cpio, temporary);
+    addFilesystemTools(cpio, filesystemRoot);
     await addModules(cpio, kernel, qemuRoot);
     await writeFile(join(temporary, "initramfs.cpio"), cpio.finish());
   });
@@ -77,15 +83,28 @@ async function addNode(cpio: Cpio, temporary: string): Promise<void> {
   await command("strip", [node]).catch(() => undefined);
   cpio.file("bin/node", readFileSync(node), 0o755);
   await rm(node);
-  const libraries = execFileSync("ldd", [process.execPath], { encoding: "utf8" });
-  for (const [, path = ""] of libraries.matchAll(/(\/\S+) \(0x/g)) {
-    cpio.file(
-      path.includes("/ld-linux") ? `lib64/${basename(path)}` : `lib/${basename(path)}`,
-      readFileSync(path),
-      0o755,
-    );
-  }
+  addLibraries(cpio, process.execPath);
   cpio.file("etc/ld.so.conf", "/lib\n");
+}
+
+/** mke2fs and e2fsck in /e2fs: busybox makes no ext4 and checks nothing. */
+function addFilesystemTools(cpio: Cpio, root: string): void {
+  cpio.directory("e2fs");
+  for (const name of ["mke2fs", "e2fsck"]) {
+    const path = join(root, "sbin", name);
+    cpio.file(`e2fs/${name}`, readFileSync(path), 0o755);
+    addLibraries(cpio, path, join(root, "lib/x86_64-linux-gnu"));
+  }
+  cpio.file("etc/mke2fs.conf", readFileSync(join(root, "etc/mke2fs.conf")));
+}
+
+/** The libraries of a program, each once; first from `folder`. */
+function addLibraries(cpio: Cpio, program: string, folder = ""): void {
+  const libraries = execFileSync("ldd", [program], { encoding: "utf8", env: { LD_LIBRARY_PATH: folder } });
+  for (const [, path = ""] of libraries.matchAll(/(\/\S+) \(0x/g)) {
+    const name = path.includes("/ld-linux") ? `lib64/${basename(path)}` : `lib/${basename(path)}`;
+    if (!cpio.has(name)) cpio.file(name, readFileSync(path), 0o755);
+  }
 }
 
 /** Copies the modules, unpacked, and the order in which insmod takes them. */

@@ -17,11 +17,17 @@ export interface PackageGroup {
   readonly own?: boolean;
 }
 
-type GroupName = "qemu" | "kernel" | "peers" | "kernelSource" | "kernelTools";
+type GroupName = "qemu" | "kernel" | "filesystem" | "peers" | "kernelSource" | "kernelTools";
 
 export const GROUPS: Readonly<Record<GroupName, PackageGroup>> = {
   qemu: { name: "qemu", packages: ["qemu-system-x86", "busybox-static", "xz-utils"] },
   kernel: { name: "kernel", packages: ["linux-image-amd64"], unpack: /^linux-(image|binary|modules)-/ },
+  filesystem: {
+    name: "filesystem",
+    packages: ["e2fsprogs"],
+    unpack: /^(e2fsprogs|libext2fs|libss2|libcom-err2|libblkid1|libuuid1)/,
+    own: true,
+  },
   peers: { name: "peers", packages: ["fio", "qemu-utils", "pciutils"] },
   kernelSource: { name: "kernel-source", packages: ["linux-source"], unpack: /^linux-source/ },
   kernelTools: {

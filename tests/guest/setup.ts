@@ -21,9 +21,11 @@ const DISK_BYTES = 64 * 1024 * 1024;
 /** Fetches and builds what a guest with `kernel` needs; quick when all is there. */
 export async function prepare(kernel: KernelName, progress: Progress): Promise<Prepared> {
   const qemu = await packageRoot(GROUPS.qemu, progress);
+  const filesystem = await packageRoot(GROUPS.filesystem, progress);
   const found = await findKernel(kernel, progress);
   if (found === undefined) throw new Error(NO_IOMMUFD_KERNEL);
-  return { kernel: found, initramfs: await initramfs(found, qemu, progress), qemu, disk: await countingDisk() };
+  const archive = await initramfs(found, qemu, filesystem, progress);
+  return { kernel: found, initramfs: archive, qemu, disk: await countingDisk() };
 }
 
 /** A disk whose 32-bit little-endian words count up from 0: the word at byte `n` is `n / 4`, whatever the block size. */
