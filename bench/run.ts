@@ -11,6 +11,7 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<Benchmark>>> = {
   ring: async () => await import("./ring/ring.ts"),
   guest: async () => await import("./guest/guest.ts"),
   memory: async () => await import("./memory/memory.ts"),
+  wire: async () => await import("./vfio-user/wire.ts"),
 };
 
 const USAGE = `usage: npm run bench -- [name...] [--rounds N] [--quick] [--json FILE]

@@ -2,6 +2,7 @@
 import { execFileSync } from "node:child_process";
 import { chmodSync, copyFileSync, existsSync, globSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { joinModules } from "./join.ts";
 
 const root = join(import.meta.dirname, "..");
 const tsc = join(root, "node_modules/.bin/tsc");
@@ -39,6 +40,11 @@ export function buildPackage(name: string): string {
   const config = join(folder, "tsconfig.build.json");
   execFileSync(tsc, ["-p", config], { stdio: ["ignore", "inherit", "inherit"] });
   const source = JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) as Manifest;
+  if (source.exports !== undefined)
+    joinModules(
+      dist,
+      Object.values(source.exports).map((path) => emitted(path, ".js")),
+    );
   const manifest = publishedManifest(source);
   writeFileSync(join(dist, "package.json"), `${JSON.stringify(manifest, null, 2)}\n`);
   copyFileSync(join(root, "LICENSE"), join(dist, "LICENSE"));

@@ -28,8 +28,9 @@ import {
   NamespaceDescriptor,
   NamespaceList,
 } from "../../specs/nvme/structs.ts";
+import type { Command } from "./command.ts";
 import { protocolError } from "./errors.ts";
-import type { Command, QueuePair } from "./queue-pair.ts";
+import type { QueuePair } from "./queue-pair.ts";
 import type { TransferPool } from "./transfer-pool.ts";
 
 /** Most namespaces that the driver takes on. */

@@ -6,6 +6,7 @@ import type { ErrorLogEntry, FirmwareLog, HealthLog, IdentifyController } from "
 import { Sgls } from "../../specs/nvme/structs.ts";
 import type { Admin, NamespaceIdentifier } from "./admin.ts";
 import type { ControllerCapabilities } from "./controller.ts";
+import { checkEntrySizes, readLimits } from "./controller-limits.ts";
 import { NvmeEvents } from "./driver-events.ts";
 import { Engine } from "./engine.ts";
 import { EventWatch } from "./event-watch.ts";
@@ -83,32 +84,11 @@ export class NvmeDriver implements AsyncDisposable {
     if (identify.MDTS !== 0 && identify.MDTS <= 20) {
       engine.maxTransferBytes = Math.min(engine.maxTransferBytes, pageSize * 2 ** identify.MDTS);
     }
-    this.#limits = await this.#readLimits(identify, pageSize);
+    this.#limits = await readLimits(admin, identify, pageSize, engine.maxTransferBytes);
     const kind = engine.settings.dataPointers === "sgl" && Sgls.SUPPORT.get(identify.SGLS) !== 0 ? "sgl" : "prp";
     for (let i = 0; i < Math.min(engine.settings.ioQueues, engine.queueLimit); i++) await engine.addQueue(kind);
     await this.refreshNamespaces();
     await this.#watch.start(identify.OAES);
-  }
-
-  async #readLimits(identify: IdentifyController, pageSize: number): Promise<BlockLimits> {
-    const limits = { maxTransferBytes: this.#engine.maxTransferBytes };
-    const none = { maxVerifyBytes: 0, maxWriteZeroesBytes: 0, maxDatasetRangeBlocks: 0 };
-    if (identify.VER < 0x10400) return { ...limits, ...none };
-    try {
-      const data = await this.#engine.admin.identifyCommandSet();
-      // NVM command set 1.0, figure 100: VSL, WZSL (powers of two of pages, 0: no limit), WUSL, DMRL, DMRSL.
-      const power = (exponent: number): number => (exponent === 0 || exponent > 30 ? 0 : pageSize * 2 ** exponent);
-      const view = new DataView(data.buffer, data.byteOffset, 16);
-      return {
-        ...limits,
-        maxVerifyBytes: power(view.getUint8(0)),
-        maxWriteZeroesBytes: power(view.getUint8(1)),
-        maxDatasetRangeBlocks: view.getUint32(4, true),
-      };
-    } catch (error) {
-      if (error instanceof Ring3Error && error.code === "NVME_STATUS") return { ...limits, ...none };
-      throw error;
-    }
   }
 
   /** Reads the list of active namespaces again, for example after a notice that it changed. */
@@ -303,15 +283,4 @@ function removedError(fn: PciFunction, reason: string): Ring3Error {
   const { gone } = fn;
   if (gone.aborted && gone.reason instanceof Ring3Error) return gone.reason;
   return new Ring3Error("FUNCTION_REMOVED", `${fn.identity.address} was taken away: ${reason}`);
-}
-
-/** SQES and CQES: the entry sizes that the driver uses lie between required and maximum. */
-function checkEntrySizes(address: string, { SQES, CQES }: IdentifyController): void {
-  const fits = (sizes: number, size: number): boolean => (sizes & 0xf) <= size && sizes >>> 4 >= size;
-  if (fits(SQES, 6) && fits(CQES, 4)) return;
-  const found = `SQES ${SQES.toString(16)}, CQES ${CQES.toString(16)}`;
-  throw new Ring3Error(
-    "NVME_PROTOCOL",
-    `${address} takes no queue entries of 64 and 16 bytes (${found}); NVMe requires them`,
-  );
 }

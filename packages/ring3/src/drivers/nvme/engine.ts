@@ -4,19 +4,22 @@
 import { isRing3Error, Ring3Error } from "../../binary/error.ts";
 import type { Registers } from "../../memory/registers.ts";
 import type { ByteRange, DmaBuffer, PciFunction } from "../../pci/function.ts";
-import { completionDoorbell, Nvme } from "../../specs/nvme/registers.ts";
-import { type Clock, sleep } from "../clock.ts";
+import { Nvme } from "../../specs/nvme/registers.ts";
+import type { Clock } from "../clock.ts";
 import { Admin } from "./admin.ts";
+import type { Command } from "./command.ts";
 import type { CompletionMode } from "./completion-wait.ts";
 import { Controller } from "./controller.ts";
 import { DataPointers } from "./data-pointer.ts";
+import { doorbellQueues, doorbellRange } from "./doorbell-range.ts";
 import { QueueInterrupts } from "./queue-interrupts.ts";
 import { listsOf, type QueueLayout, ringOf } from "./queue-memory.ts";
-import { type Command, type QueueOwner, QueuePair } from "./queue-pair.ts";
+import { type QueueOwner, QueuePair } from "./queue-pair.ts";
 import { type QueueMemory, QueueSet } from "./queue-set.ts";
 import { OwnQueue, type QueueUser } from "./queue-user.ts";
 import { type Recoverable, Recovery } from "./recovery.ts";
 import type { NvmeSettings } from "./settings.ts";
+import { drain, stopBusMaster, stopController } from "./stop.ts";
 import { TransferPool } from "./transfer-pool.ts";
 
 const ADMIN_ENTRIES = 32;
@@ -81,16 +84,7 @@ export class Engine implements QueueOwner, Recoverable {
 
   /** The doorbells that may be used, in whole pages, as a part of BAR0. */
   get doorbellRange(): ByteRange {
-    const { doorbellStride } = this.controller.capabilities;
-    const end = completionDoorbell(this.settings.maxIoQueues, doorbellStride) + 4;
-    const size = Math.min(Math.ceil(end / PAGE) * PAGE, this.fn.bar(0).size) - Nvme.DOORBELLS;
-    return { offset: Nvme.DOORBELLS, size };
-  }
-
-  /** I/O queue ids whose doorbells lie in BAR0. */
-  get #doorbellLimit(): number {
-    const pair = 2 * (4 << this.controller.capabilities.doorbellStride);
-    return Math.floor(this.doorbellRange.size / pair) - 1;
+    return doorbellRange(this.fn, this.controller.capabilities, this.settings.maxIoQueues);
   }
 
   get failure(): Ring3Error | undefined {
@@ -134,7 +128,7 @@ export class Engine implements QueueOwner, Recoverable {
 
   async #negotiate(): Promise<number> {
     const granted = await this.admin.negotiateQueues(this.settings.maxIoQueues);
-    return Math.max(1, Math.min(granted, this.#doorbellLimit));
+    return Math.max(1, Math.min(granted, doorbellQueues(this.doorbellRange, this.controller.capabilities)));
   }
 
   /** Adds an I/O queue pair of this thread and creates it on the controller. */
@@ -302,7 +296,7 @@ export class Engine implements QueueOwner, Recoverable {
     this.#failure = error;
     this.#ending = error;
     // Whoever is told that a command failed may use its memory again, so the controller must not.
-    this.#stopBusMaster();
+    stopBusMaster(this.fn);
     this.#queues.fail(error);
     this.#adminQueue.fail(error);
     this.onFailed(error);
@@ -313,7 +307,7 @@ export class Engine implements QueueOwner, Recoverable {
     this.#ending ??= error;
     await this.#recovery.running;
     if (this.#failure === undefined) {
-      await this.#drain(drainMs);
+      await drain(this.clock, this.fn, drainMs, () => this.queues.some(({ load }) => load > 0));
       // What has not completed by now is told the reason for the end, not how the controller answers for deleted queues.
       this.#queues.freeze();
       this.#fragile = true;
@@ -323,34 +317,9 @@ export class Engine implements QueueOwner, Recoverable {
         await this.admin.deleteQueue(queueId, timeoutMs).catch(() => {});
       }
     }
-    await this.#stopHardware();
+    await stopController(this.fn, this.controller, this.settings.shutdownTimeoutMs);
     this.fail(error);
     this.#release();
-  }
-
-  async #drain(limitMs: number): Promise<void> {
-    const deadline = this.clock.now() + limitMs;
-    while (this.queues.some(({ load }) => load > 0) && this.clock.now() < deadline && !this.fn.gone.aborted) {
-      await sleep(this.clock, 1);
-    }
-  }
-
-  async #stopHardware(): Promise<void> {
-    if (this.fn.gone.aborted) return;
-    try {
-      if (this.controller.health() === "ready") await this.controller.shutDown(this.settings.shutdownTimeoutMs);
-      await this.controller.disable();
-    } catch {
-      // Without bus mastering the controller reaches no memory, whatever it does.
-    }
-  }
-
-  #stopBusMaster(): void {
-    try {
-      if (!this.fn.gone.aborted) this.fn.busMaster = false;
-    } catch (error) {
-      if (!isRing3Error(error)) throw error;
-    }
   }
 
   #release(): void {

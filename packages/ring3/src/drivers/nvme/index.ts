@@ -11,20 +11,19 @@ export type {
 export { type Clock, systemClock } from "../clock.ts";
 export type { Admin, NamespaceIdentifier } from "./admin.ts";
 export { AttachedQueue, type AttachOptions, attachQueue } from "./attached-queue.ts";
+export { createBurst, referenceBurst } from "./burst.ts";
 export {
   type Burst,
   type BurstDoorbells,
   type BurstPlace,
   BurstState,
-  createBurst,
   REQUEST_WORDS,
   RESULT_WORDS,
   RequestWord,
   ResultWord,
-  referenceBurst,
   resetBurst,
-  TEMPLATE_WORDS,
-} from "./burst.ts";
+  type SlotAddresses,
+} from "./burst-place.ts";
 export type { CompletionMode } from "./completion-wait.ts";
 export type { ControllerCapabilities } from "./controller.ts";
 export { NvmeDriver } from "./driver.ts";

@@ -5,8 +5,8 @@
 import { Ring3Error } from "../../binary/error.ts";
 import { DATASET_RANGES_MAX, DatasetCdw11, IoCdw12, IoOpcode } from "../../specs/nvme/commands.ts";
 import { DatasetRange, Flbas, type IdentifyNamespace, LbaFormat } from "../../specs/nvme/structs.ts";
+import type { Command } from "./command.ts";
 import type { DataSegment } from "./data-pointer.ts";
-import type { Command } from "./queue-pair.ts";
 import type { TransferPool } from "./transfer-pool.ts";
 
 /** What a namespace needs of whoever runs its commands: the driver, or a queue in a worker. */

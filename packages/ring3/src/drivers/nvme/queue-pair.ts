@@ -4,31 +4,12 @@ import { Ring3Error } from "../../binary/error.ts";
 import { Cdw0, CommandWord, CompletionStatus } from "../../specs/nvme/commands.ts";
 import { Status } from "../../specs/nvme/status.ts";
 import type { Clock } from "../clock.ts";
+import { type Command, type Waiting, WaitingCommands } from "./command.ts";
 import { CommandSlots, type Settlement, SlotState } from "./command-slots.ts";
 import { type CompletionMode, CompletionWait, type Waited } from "./completion-wait.ts";
-import type { DataPointers, DataSegment } from "./data-pointer.ts";
+import type { DataPointers } from "./data-pointer.ts";
 import { lostError, NvmeStatusError, protocolError } from "./errors.ts";
 import { REAPED_WORDS, ReapedWord, type Ring } from "./ring.ts";
-
-/** A command as the driver's parts give it to a queue pair; what is left out is 0. */
-export interface Command {
-  /** For messages: `read of 8 blocks at 0`. */
-  readonly what: string;
-  readonly opcode: number;
-  readonly nsid?: number;
-  readonly cdw10?: number;
-  readonly cdw11?: number;
-  readonly cdw12?: number;
-  readonly cdw13?: number;
-  readonly cdw14?: number;
-  readonly cdw15?: number;
-  /** Where the data lies; device addresses. */
-  readonly data?: readonly DataSegment[] | undefined;
-  /** Doing it twice has the effect of doing it once: it is posted again after an abort or a controller reset. */
-  readonly repeatable: boolean;
-  /** Overrides the queue's; `Infinity` for commands that complete when something happens (asynchronous events). */
-  readonly timeoutMs?: number;
-}
 
 /** Who takes care of a queue pair when something goes wrong. */
 export interface QueueOwner {
@@ -47,13 +28,6 @@ export interface QueuePairOptions {
   readonly abortTimeoutMs: number;
 }
 
-/** A command without a slot. */
-interface Waiting {
-  readonly command: Command;
-  readonly settlement: Settlement;
-  readonly repeats: number;
-}
-
 const REAP_BATCH = 32;
 /** How often a repeatable command is posted again before its caller hears of it. */
 const REPEATS = 2;
@@ -68,8 +42,7 @@ export class QueuePair implements Waited {
   readonly #reaped: Uint32Array = new Uint32Array(REAP_BATCH * REAPED_WORDS);
   /** Commands of each slot, for messages. */
   readonly #commands: (Command | undefined)[] = [];
-  #waiting: Waiting[] = [];
-  #waitingFrom = 0;
+  readonly #waiting: WaitingCommands = new WaitingCommands();
   #pending = 0;
   #sweep: Disposable | undefined;
   #sweepAtMs = Number.POSITIVE_INFINITY;
@@ -98,7 +71,7 @@ export class QueuePair implements Waited {
 
   /** Commands in flight or waiting for a slot. */
   get load(): number {
-    return this.#pending + this.#waiting.length - this.#waitingFrom;
+    return this.#pending + this.#waiting.count;
   }
 
   get ready(): boolean {
@@ -120,7 +93,7 @@ export class QueuePair implements Waited {
     return new Promise((resolve, reject) => {
       const settlement = { resolve, reject };
       const repeats = command.repeatable ? REPEATS : 0;
-      const wait = this.#frozen || this.#waitingFrom < this.#waiting.length;
+      const wait = this.#frozen || this.#waiting.count > 0;
       if (wait || !this.#post(command, settlement, repeats)) this.#waiting.push({ command, settlement, repeats });
     });
   }
@@ -235,17 +208,11 @@ export class QueuePair implements Waited {
 
   /** Posts what waited for a slot. */
   #pump(): void {
-    while (!this.#frozen && this.#waitingFrom < this.#waiting.length) {
-      const next = this.#waiting[this.#waitingFrom] as Waiting;
-      if (!this.#post(next.command, next.settlement, next.repeats)) break;
-      this.#waitingFrom++;
-    }
-    // What went is cut off once it is half of the list, so that each command is moved once on average.
-    if (this.#waitingFrom > 0 && 2 * this.#waitingFrom >= this.#waiting.length) {
-      this.#waiting.splice(0, this.#waitingFrom);
-      this.#waitingFrom = 0;
-    }
+    if (this.#waiting.count > 0) this.#waiting.drain(this.#postWaiting);
   }
+
+  readonly #postWaiting = ({ command, settlement, repeats }: Waiting): boolean =>
+    !this.#frozen && this.#post(command, settlement, repeats);
 
   #armSweep(atMs: number): void {
     this.#sweep?.[Symbol.dispose]();
@@ -335,7 +302,7 @@ export class QueuePair implements Waited {
   refuse(error: Ring3Error): void {
     this.#refusal = error;
     this.rejectInFlight(error);
-    this.#rejectWaiting(error);
+    this.#waiting.rejectAll(error);
   }
 
   /** Ends the queue: everything in flight, waiting, or to come rejects with `error`. */
@@ -345,14 +312,7 @@ export class QueuePair implements Waited {
     this.freeze();
     this.wait.stop();
     this.rejectInFlight(error);
-    this.#rejectWaiting(error);
-  }
-
-  #rejectWaiting(error: Ring3Error): void {
-    const waiting = this.#waiting.slice(this.#waitingFrom);
-    this.#waiting = [];
-    this.#waitingFrom = 0;
-    for (const { settlement } of waiting) settlement.reject(error);
+    this.#waiting.rejectAll(error);
   }
 
   #break(error: Ring3Error): void {

@@ -5,7 +5,8 @@ import fc from "fast-check";
 import { Arena } from "../../memory/arena.ts";
 import type { Registers } from "../../memory/registers.ts";
 import { OwnedWindow } from "../../memory/window.ts";
-import { type BurstPlace, BurstState, createBurst, referenceBurst, resetBurst } from "./burst.ts";
+import { createBurst, referenceBurst } from "./burst.ts";
+import { type BurstPlace, BurstState, resetBurst, type SlotAddresses } from "./burst-place.ts";
 import { CommandSlots } from "./command-slots.ts";
 import { REAPED_WORDS, ReapedWord, Ring } from "./ring.ts";
 
@@ -167,6 +168,36 @@ test("words that are no parameter are zero, also where a whole command was poste
   assert.deepEqual([...model.words.subarray(16, 32)], expected);
 });
 
+test("an entry holds exactly the command posted, whatever it held before", () => {
+  const seldom = fc.oneof({ weight: 4, arbitrary: fc.constant(0) }, fc.nat());
+  const command = fc.oneof(
+    { weight: 9, arbitrary: fc.tuple(fc.nat(), fc.nat(), fc.nat(), fc.nat(), seldom, seldom, fc.nat(), seldom) },
+    { weight: 1, arbitrary: fc.constant("whole" as const) },
+  );
+  fc.assert(
+    fc.property(fc.array(command, { maxLength: 30 }), (commands) => {
+      const model = new Model(3);
+      const whole = Uint32Array.from({ length: 16 }, (_, i) => i + 1);
+      for (const [index, words] of commands.entries()) {
+        const at = (index % 3) * 16;
+        if (words === "whole") {
+          model.ring.postWords(whole, 0);
+          assert.deepEqual(model.words.subarray(at, at + 16), whole);
+        } else {
+          const [cdw0, nsid, low, high, low2, high2, cdw10, cdw11] = words;
+          model.ring.post(cdw0, nsid, low, high, low2, high2, cdw10, cdw11, index, low2);
+          const expected = [cdw0, nsid, 0, 0, 0, 0, low, high, low2, high2, cdw10, cdw11, index, low2, 0, 0];
+          assert.deepEqual([...model.words.subarray(at, at + 16)], expected);
+        }
+        model.ring.ring();
+        model.fetch();
+        model.complete(0);
+        model.ring.reap(new Uint32Array(REAPED_WORDS), 1);
+      }
+    }),
+  );
+});
+
 test("identifiers: an old one is not found again, FFFFh never comes", () => {
   for (const count of [1, 2, 127, 255, 1023]) {
     const slots = new CommandSlots(count);
@@ -188,7 +219,11 @@ test("identifiers: an old one is not found again, FFFFh never comes", () => {
 
 // --- The emitted burst against its reference ------------------------------------------------------------------------
 
-function burstSide(entries: number, kind: "reference" | "emitted") {
+/** Addresses of more than 32 bits, and slots that carry into the upper half. */
+const PRP1 = { iova: 0x12_ffff_f000, step: 0x20_0000 };
+const PRP2 = { iova: 0x7000, step: 4096 };
+
+function burstSide(entries: number, kind: "reference" | "emitted", prp2?: SlotAddresses) {
   const arena = Arena.create({ initialBytes: 2 ** 20, maximumBytes: 2 ** 20 });
   const range = arena.reserve(2 ** 17);
   const at = (index: number): number => range.offset + index * 2 ** 14;
@@ -198,9 +233,11 @@ function burstSide(entries: number, kind: "reference" | "emitted") {
     submission: at(0),
     completion: at(1),
     state: at(2),
-    templates: at(3),
     requests: at(4),
     results: at(5),
+    nsid: 0xffff_fffe,
+    prp1: PRP1,
+    ...(prp2 === undefined ? {} : { prp2 }),
   };
   const window = OwnedWindow.over(arena, at(6), 4096);
   const bells = { registers: window, submissionOffset: 16, completionOffset: 20 };
@@ -225,21 +262,27 @@ test("the emitted burst leaves exactly the memory that its reference leaves", ()
     fc.record({ kind: fc.constant("submit" as const), count: fc.nat({ max: 8 }), seed: fc.nat() }),
     fc.record({ kind: fc.constant("complete" as const), completion }),
     fc.record({
+      kind: fc.constant("exchange" as const),
+      count: fc.nat({ max: 8 }),
+      seed: fc.nat(),
+      max: fc.nat({ max: 8 }),
+      looks: fc.nat({ max: 3 }),
+    }),
+    fc.record({
       kind: fc.constant("reap" as const),
       max: fc.nat({ max: 8 }),
       acknowledge: fc.nat({ max: 1 }),
       looks: fc.nat({ max: 3 }),
     }),
   );
+  const sizes = fc.integer({ min: 2, max: 8 });
   fc.assert(
-    fc.property(fc.integer({ min: 2, max: 8 }), fc.array(operation, { maxLength: 120 }), (entries, operations) => {
-      const sides = [burstSide(entries, "reference"), burstSide(entries, "emitted")] as const;
+    fc.property(sizes, fc.boolean(), fc.array(operation, { maxLength: 120 }), (entries, second, operations) => {
+      const prp2 = second ? PRP2 : undefined;
+      const sides = [burstSide(entries, "reference", prp2), burstSide(entries, "emitted", prp2)] as const;
       let head = 0;
       let tail = 0;
       let phase = 1;
-      for (const { words, word } of sides) {
-        for (let i = 0; i < entries * 16; i++) words[word(3, i)] = Math.imul(i + 1, 0x9e37_79b1);
-      }
       for (const step of operations) {
         if (step.kind === "complete") {
           const sqTail = sides[0].words[sides[0].word(6, 4)] as number;
@@ -258,10 +301,11 @@ test("the emitted burst leaves exactly the memory that its reference leaves", ()
           const counts = sides.map(({ burst, words, word }) => {
             if (step.kind === "reap") return burst.reap(step.max, step.acknowledge, step.looks);
             for (let i = 0; i < 8; i++) {
-              words[word(4, i * 4)] = (step.seed + i) % entries;
-              for (let j = 1; j < 4; j++) words[word(4, i * 4 + j)] = Math.imul(step.seed + i, 0x85eb_ca6b + j);
+              for (let j = 0; j < 4; j++) words[word(4, i * 4 + j)] = Math.imul(step.seed + i, 0x85eb_ca6b + j);
             }
-            return burst.submit(Math.min(step.count, entries));
+            const count = Math.min(step.count, entries);
+            if (step.kind === "submit") return burst.submit(count);
+            return burst.exchange(count, step.max, step.looks);
           });
           assert.equal(counts[0], counts[1]);
         }
@@ -270,6 +314,20 @@ test("the emitted burst leaves exactly the memory that its reference leaves", ()
     }),
     { numRuns: 150 },
   );
+});
+
+test("a burst posts whole commands: what all have in common, the request, and the slot's addresses", () => {
+  for (const kind of ["reference", "emitted"] as const) {
+    const { burst, words, word } = burstSide(4, kind, PRP2);
+    words.set([0x0801_0002, 7, 0xffff_fff8, 0x15], word(4, 0));
+    assert.equal(burst.submit(1), 1);
+    const slot = 0x0801;
+    const prp1 = BigInt(PRP1.iova) + BigInt(slot) * BigInt(PRP1.step);
+    const halves = [Number(prp1 & 0xffff_ffffn), Number(prp1 >> 32n), PRP2.iova + slot * PRP2.step, 0];
+    const expected = [0x0801_0002, 0xffff_fffe, 0, 0, 0, 0, ...halves, 0xffff_fff8, 0x15, 7, 0, 0, 0];
+    assert.deepEqual([...words.subarray(0, 16)], expected);
+    assert.equal(words[word(2, BurstState.POSTED)], 1);
+  }
 });
 
 test("a burst finds a problem once and stops", () => {

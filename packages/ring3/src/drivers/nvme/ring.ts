@@ -18,13 +18,24 @@ import {
 } from "../../specs/nvme/commands.ts";
 import { completionDoorbell, submissionDoorbell } from "../../specs/nvme/registers.ts";
 
+/** The words beyond those that every read and write needs: none, those that `post` has parameters for, all 16. */
+const NONE = 0;
+const SOME = 1;
+const WHOLE = 2;
 const SQ_SHIFT = Math.log2(SUBMISSION_ENTRY_SIZE / 4);
 const CQ_SHIFT = Math.log2(COMPLETION_ENTRY_SIZE / 4);
 const PHASE = 0x10000;
 
-/** Words that {@link Ring.reap} writes for each completion: dwords 3, 2, 0 and 1 of the entry. */
-export const ReapedWord = { STATUS: 0, SQ: 1, DW0: 2, DW1: 3 } as const;
-export const REAPED_WORDS = 4;
+/** Words that {@link Ring.reap} writes for each completion: dword 3 (identifier, phase, status) and dword 0 (result). */
+export const ReapedWord = { STATUS: 0, DW0: 1 } as const;
+export const REAPED_WORDS = 2;
+
+// V8 folds a constant of this module that is not exported into the code; one that is imported or exported it loads and
+// checks at each use. And it inlines only so much: `post`, the doorbells and the look in `reap` together stay below its
+// limit (--max-inlined-bytecode-size-cumulative), since a call for each command costs more than the command.
+const { NSID, PRP1_LOW, PRP1_HIGH, PRP2_LOW, PRP2_HIGH, CDW10, CDW11, CDW12, CDW13 } = CommandWord;
+const { STATUS, SQ, DW0 } = CompletionWord;
+const REAPED_SHIFT = Math.log2(REAPED_WORDS);
 
 /** Where a queue pair lies. */
 export interface RingPlace {
@@ -83,8 +94,8 @@ export class Ring {
   #tail = 0;
   #submissionHead = 0;
   #rungTail = 0;
-  /** Whether an entry may hold something in the words that `post` leaves alone. */
-  #wholeEntries = false;
+  /** Which words of entries that are not in use may hold something: those that are zero and stay so are not written. */
+  #wide: number = NONE;
   #head = 0;
   #phase: number = PHASE;
   #rungHead = 0;
@@ -121,8 +132,9 @@ export class Ring {
 
   /** Whether a completion waits. One load that no compiler tier may merge with an earlier one: safe to spin on. */
   get ready(): boolean {
-    const at = this.#completionBase + (this.#head << CQ_SHIFT) + CompletionWord.STATUS;
-    return (Atomics.load(this.#words, at) & PHASE) === this.#phase;
+    return (
+      (Atomics.load(this.#words, this.#completionBase + (this.#head << CQ_SHIFT) + STATUS) & PHASE) === this.#phase
+    );
   }
 
   /**
@@ -145,20 +157,31 @@ export class Ring {
     const tail = this.#tail;
     const next = tail + 1 === this.entries ? 0 : tail + 1;
     if (next === this.#submissionHead) return false;
-    const at = this.#submissionBase + (tail << SQ_SHIFT);
-    if (this.#wholeEntries) words.fill(0, at, at + (1 << SQ_SHIFT));
+    const at = (this.#submissionBase + (tail << SQ_SHIFT)) | 0;
     words[at] = cdw0;
-    words[at + CommandWord.NSID] = nsid;
-    words[at + CommandWord.PRP1_LOW] = prp1Low;
-    words[at + CommandWord.PRP1_HIGH] = prp1High;
-    words[at + CommandWord.PRP2_LOW] = prp2Low;
-    words[at + CommandWord.PRP2_HIGH] = prp2High;
-    words[at + CommandWord.CDW10] = cdw10;
-    words[at + CommandWord.CDW11] = cdw11;
-    words[at + CommandWord.CDW12] = cdw12;
-    words[at + CommandWord.CDW13] = cdw13;
+    words[at + NSID] = nsid;
+    words[at + PRP1_LOW] = prp1Low;
+    words[at + PRP1_HIGH] = prp1High;
+    words[at + CDW10] = cdw10;
+    words[at + CDW12] = cdw12;
+    if ((prp2Low | prp2High | cdw11 | cdw13 | this.#wide) !== 0) this.#rest(at, prp2Low, prp2High, cdw11, cdw13);
     this.#tail = next;
     return true;
+  }
+
+  /** The words of an entry that are seldom other than zero. */
+  #rest(at: number, prp2Low: number, prp2High: number, cdw11: number, cdw13: number): void {
+    const words = this.#words;
+    if (this.#wide === WHOLE) {
+      for (let i = NSID + 1; i < PRP1_LOW; i++) words[at + i] = 0;
+      for (let i = CDW13 + 1; i < 1 << SQ_SHIFT; i++) words[at + i] = 0;
+    } else {
+      this.#wide = SOME;
+    }
+    words[at + PRP2_LOW] = prp2Low;
+    words[at + PRP2_HIGH] = prp2High;
+    words[at + CDW11] = cdw11;
+    words[at + CDW13] = cdw13;
   }
 
   /** Writes the command whose 16 words start at `source[from]`. False where the queue is full. */
@@ -169,7 +192,7 @@ export class Ring {
     if (next === this.#submissionHead) return false;
     const at = this.#submissionBase + (tail << SQ_SHIFT);
     for (let i = 0; i < 1 << SQ_SHIFT; i++) words[at + i] = source[from + i] as number;
-    this.#wholeEntries = true;
+    this.#wide = WHOLE;
     this.#tail = next;
     return true;
   }
@@ -199,20 +222,29 @@ export class Ring {
    * queue's head moves on; the controller learns about the completion queue's head at the next {@link ring}.
    */
   reap(into: Uint32Array, max: number): number {
+    const at = this.#completionBase + (this.#head << CQ_SHIFT) + STATUS;
+    // An integer at once: the builtin's result could be any number.
+    const status = Atomics.load(this.#words, at) | 0;
+    if ((status & PHASE) !== this.#phase) return 0;
+    return this.#take(into, max, status);
+  }
+
+  /** Takes the completion at the head, whose dword 3 is `first`, and those behind it. */
+  #take(into: Uint32Array, max: number, first: number): number {
+    if (max < 1 || this.#problem !== undefined) return 0;
     const words = this.#words;
+    const { entries, queueId } = this;
     const base = this.#completionBase;
+    const rungTail = this.#rungTail;
+    const limit = max < entries ? max : entries;
     let head = this.#head;
     let phase = this.#phase;
-    let at = base + (head << CQ_SHIFT);
-    let status = Atomics.load(words, at + CompletionWord.STATUS);
-    if ((status & PHASE) !== phase || max < 1 || this.#problem !== undefined) return 0;
-    const { entries, queueId } = this;
-    const rungTail = this.#rungTail;
     let submissionHead = this.#submissionHead;
-    const limit = max < entries ? max : entries;
+    let at = (base + (head << CQ_SHIFT)) | 0;
+    let status = first;
     let count = 0;
     do {
-      const word = words[at + CompletionWord.SQ] as number;
+      const word = words[(at + SQ) | 0] as number;
       const reported = word & 0xffff;
       const consumed = reported - submissionHead + (reported < submissionHead ? entries : 0);
       const known = rungTail - submissionHead + (rungTail < submissionHead ? entries : 0);
@@ -221,19 +253,17 @@ export class Ring {
         break;
       }
       submissionHead = reported;
-      const to = count * REAPED_WORDS;
+      const to = count << REAPED_SHIFT;
       into[to] = status;
-      into[to + ReapedWord.SQ] = word;
-      into[to + ReapedWord.DW0] = words[at + CompletionWord.DW0] as number;
-      into[to + ReapedWord.DW1] = words[at + CompletionWord.DW1] as number;
+      into[to + 1] = words[at + DW0] as number;
       count++;
       head++;
       if (head === entries) {
         head = 0;
         phase ^= PHASE;
       }
-      at = base + (head << CQ_SHIFT);
-      status = words[at + CompletionWord.STATUS] as number;
+      at = (base + (head << CQ_SHIFT)) | 0;
+      status = words[(at + STATUS) | 0] as number;
     } while (count < limit && (status & PHASE) === phase);
     this.#submissionHead = submissionHead;
     this.#head = head;

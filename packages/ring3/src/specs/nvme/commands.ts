@@ -118,15 +118,28 @@ export const Cns = {
   NAMESPACE_DESCRIPTORS: 0x03,
   IO_COMMAND_SET_NAMESPACE: 0x05,
   IO_COMMAND_SET_CONTROLLER: 0x06,
+  IO_COMMAND_SET_ACTIVE_NAMESPACES: 0x07,
+  INDEPENDENT_NAMESPACE: 0x08,
   ALLOCATED_NAMESPACES: 0x10,
   ALLOCATED_NAMESPACE: 0x11,
+  IO_COMMAND_SETS: 0x1c,
 } as const;
+const identifyCdw11Bits = { CNSSID: [0, 16], CSI: [24, 8] } as const;
+/** CDW11 of identify, base section 5.17.1: the command set that the CNS values with IO_COMMAND_SET are about. */
+export const IdentifyCdw11: Fields<typeof identifyCdw11Bits> = fields(identifyCdw11Bits);
+/** Command set identifiers (CSI), base figure 274. */
+export const CommandSet = { NVM: 0x00 } as const;
+/** As a namespace id: all namespaces, where the command takes that. */
+export const ALL_NAMESPACES = 0xffff_ffff;
 
 const logCdw10Bits = { LID: [0, 8], LSP: [8, 7], RAE: [15], NUMDL: [16, 16] } as const;
 /** CDW10 of get log page, base section 5.16. The number of dwords is zero-based and split over CDW10 and CDW11. */
 export const LogCdw10: Fields<typeof logCdw10Bits> = fields(logCdw10Bits);
 const logCdw11Bits = { NUMDU: [0, 16], LSI: [16, 16] } as const;
 export const LogCdw11: Fields<typeof logCdw11Bits> = fields(logCdw11Bits);
+const logCdw14Bits = { UUID_INDEX: [0, 7], OT: [23], CSI: [24, 8] } as const;
+/** CDW14 of get log page. OT: the offset in CDW12 and CDW13 counts entries instead of bytes. */
+export const LogCdw14: Fields<typeof logCdw14Bits> = fields(logCdw14Bits);
 /** Log page identifiers, base figure 202. */
 export const LogPage = {
   SUPPORTED_LOG_PAGES: 0x00,
@@ -135,7 +148,14 @@ export const LogPage = {
   FIRMWARE_SLOT: 0x03,
   CHANGED_NAMESPACES: 0x04,
   COMMANDS_SUPPORTED: 0x05,
+  FEATURE_EFFECTS: 0x12,
 } as const;
+const commandEffectsBits = { CSUPP: [0], LBCC: [1], NCC: [2], NIC: [3], CCC: [4], CSE: [16, 3] } as const;
+/** An entry of the commands supported and effects log, base figure 212. LBCC: it may change blocks. */
+export const CommandEffects: Fields<typeof commandEffectsBits> = fields(commandEffectsBits);
+const featureEffectsBits = { FSUPP: [0], UDCC: [1], NCC: [2], NIC: [3], CCC: [4], FSP: [20, 12] } as const;
+/** An entry of the feature identifiers supported and effects log, base figure 256. FSP bit 0: namespace, 4: controller. */
+export const FeatureEffects: Fields<typeof featureEffectsBits> = fields(featureEffectsBits);
 
 const abortCdw10Bits = { SQID: [0, 16], CID: [16, 16] } as const;
 /** CDW10 of abort, base section 5.1: which command of which submission queue. Bit 0 of the result set: not aborted. */
@@ -153,3 +173,9 @@ export const AsynchronousEventType = {
   IO_COMMAND_SET: 6,
   VENDOR: 7,
 } as const;
+/** Information of the type ERROR, base figure 147. */
+export const ErrorEvent = { INVALID_DOORBELL_REGISTER: 0x00, INVALID_DOORBELL_VALUE: 0x01 } as const;
+/** Information of the type HEALTH, base figure 148. */
+export const HealthEvent = { RELIABILITY: 0x00, TEMPERATURE: 0x01, SPARE: 0x02 } as const;
+/** Information of the type NOTICE, base figure 149. */
+export const NoticeEvent = { NAMESPACE_ATTRIBUTES_CHANGED: 0x00 } as const;

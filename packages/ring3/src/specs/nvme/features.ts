@@ -19,6 +19,7 @@ export const Feature = {
   KEEP_ALIVE: 0x0f,
   HOST_CONTROLLED_THERMAL: 0x10,
   HOST_BEHAVIOR: 0x16,
+  COMMAND_SET_PROFILE: 0x19,
 } as const;
 
 const setFeaturesCdw10Bits = { FID: [0, 8], SV: [31] } as const;
@@ -57,3 +58,19 @@ const asynchronousEventsBits = {
 } as const;
 /** Asynchronous event configuration, section 5.27.1.9. */
 export const AsynchronousEvents: Fields<typeof asynchronousEventsBits> = fields(asynchronousEventsBits);
+const errorRecoveryBits = { TLER: [0, 16], DULBE: [16] } as const;
+/** Error recovery, NVM command set 1.0, section 4.1.3.2. DULBE: reading deallocated blocks is an error. */
+export const ErrorRecovery: Fields<typeof errorRecoveryBits> = fields(errorRecoveryBits);
+const writeAtomicityBits = { DN: [0] } as const;
+/** Write atomicity normal, NVM command set 1.0, section 4.1.3.3. */
+export const WriteAtomicity: Fields<typeof writeAtomicityBits> = fields(writeAtomicityBits);
+const featureCapabilitiesBits = { SAVEABLE: [0], NAMESPACE_SPECIFIC: [1], CHANGEABLE: [2] } as const;
+/** Answer of get features with SEL CAPABILITIES, base section 5.15. */
+export const FeatureCapabilities: Fields<typeof featureCapabilitiesBits> = fields(featureCapabilitiesBits);
+/** TEMPERATURE_THRESHOLD: which of the two thresholds THSEL names, and the sensor TMPSEL that stands for all of them. */
+export const TemperatureSelect = { OVER: 0, UNDER: 1, ALL_SENSORS: 0xf } as const;
+/** Bytes of the timestamp: 48 bits of milliseconds since 1970, then the attributes below in byte 6. Section 5.27.1.14. */
+export const TIMESTAMP_SIZE = 8;
+const timestampAttributesBits = { SYNCH: [0], ORIGIN: [1, 3] } as const;
+/** ORIGIN 0: counts from the last reset, 1: from what the host set. */
+export const TimestampAttributes: Fields<typeof timestampAttributesBits> = fields(timestampAttributesBits);

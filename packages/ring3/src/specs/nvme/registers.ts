@@ -79,6 +79,8 @@ const ccBits = {
 } as const;
 /** CC, section 3.1.3.5. IOSQES and IOCQES are powers of two: 6 and 4. */
 export const Cc: Fields<typeof ccBits> = fields(ccBits);
+/** Values of CC.CSS: the NVM command set, or all that the controller has. */
+export const CommandSetSelected = { NVM: 0, ALL: 6, ADMIN_ONLY: 7 } as const;
 /** Values of CC.SHN. */
 export const ShutdownNotification = { NONE: 0, NORMAL: 1, ABRUPT: 2 } as const;
 const cstsBits = { RDY: [0], CFS: [1], SHST: [2, 2], NSSRO: [4], PP: [5], ST: [6] } as const;

@@ -4,6 +4,9 @@
 /** Status code types, base figure 93. */
 export const StatusType = { GENERIC: 0, COMMAND_SPECIFIC: 1, MEDIA: 2, PATH: 3, VENDOR: 7 } as const;
 
+/** Bits of the status field above a status value: more is in the error log; the same command would fail again. */
+export const StatusFlag = { MORE: 0x2000, DO_NOT_RETRY: 0x4000 } as const;
+
 /** Status values (`type << 8 | code`) that drivers act on or name. */
 export const Status = {
   SUCCESS: 0x000,
@@ -59,6 +62,10 @@ export const Status = {
   FEATURE_NOT_CHANGEABLE: 0x10e,
   FEATURE_NOT_NAMESPACE_SPECIFIC: 0x10f,
   OVERLAPPING_RANGE: 0x114,
+  COMMAND_SET_NOT_SUPPORTED: 0x129,
+  COMMAND_SET_NOT_ENABLED: 0x12a,
+  COMMAND_SET_COMBINATION_REJECTED: 0x12b,
+  INVALID_COMMAND_SET: 0x12c,
   CONFLICTING_ATTRIBUTES: 0x180,
   INVALID_PROTECTION: 0x181,
   READ_ONLY_RANGE: 0x182,

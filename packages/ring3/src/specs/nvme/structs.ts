@@ -199,6 +199,41 @@ const flbasBits = { LSB: [0, 4], EXTENDED: [4], MSB: [5, 2] } as const;
 /** FLBAS: the format in use is MSB:LSB (bits 6:5 and 3:0); EXTENDED: metadata follows each block's data. */
 export const Flbas: Fields<typeof flbasBits> = fields(flbasBits);
 
+const independentNamespaceMembers = {
+  NSFEAT: [0, "u8"],
+  NMIC: [1, "u8"],
+  RESCAP: [2, "u8"],
+  FPI: [3, "u8"],
+  ANAGRPID: [4, "u32"],
+  NSATTR: [8, "u8"],
+  NVMSETID: [10, "u16"],
+  ENDGID: [12, "u16"],
+  NSTAT: [14, "u8"],
+} as const;
+/** Identify namespace independent of the command set (CNS 08h), base figure 280. NSTAT bit 0: ready. */
+export const IndependentNamespace: Struct<LayoutValue<typeof independentNamespaceMembers>> = layout(
+  "I/O command set independent identify namespace",
+  4096,
+  independentNamespaceMembers,
+);
+export type IndependentNamespace = LayoutValue<typeof independentNamespaceMembers>;
+
+const nvmControllerMembers = {
+  VSL: [0, "u8"],
+  WZSL: [1, "u8"],
+  WUSL: [2, "u8"],
+  DMRL: [3, "u8"],
+  DMRSL: [4, "u32"],
+  DMSL: [8, "u64"],
+} as const;
+/** Identify controller of the NVM command set (CNS 06h, CSI 00h), NVM command set 1.0, figure 100. 0: no limit. */
+export const NvmController: Struct<LayoutValue<typeof nvmControllerMembers>> = layout(
+  "NVM command set identify controller",
+  4096,
+  nvmControllerMembers,
+);
+export type NvmController = LayoutValue<typeof nvmControllerMembers>;
+
 const namespaceListMembers = { NSID: [0, "u32", 1024] } as const;
 /** A list of active namespace ids (CNS 02h): 1024 ids, ascending, ended by 0. Base section 5.17.2.2. */
 export const NamespaceList: Struct<LayoutValue<typeof namespaceListMembers>> = layout(
