@@ -3,6 +3,7 @@ import { Ring3Error } from "./binary/error.ts";
 import { PciAddress } from "./pci/address.ts";
 import type { PciFunction } from "./pci/function.ts";
 import { openVfio, type VfioOpenOptions } from "./vfio/open.ts";
+import { type ConnectOptions, connect } from "./vfio-user/client.ts";
 
 export { isRing3Error, Ring3Error } from "./binary/error.ts";
 export type { Arena, ArenaRange } from "./memory/arena.ts";
@@ -12,15 +13,19 @@ export type * from "./pci/function.ts";
 export { AddressSpace, type AddressSpaceOptions } from "./vfio/address-space.ts";
 export type { VfioOpenOptions } from "./vfio/open.ts";
 export { WARNINGS, type Warning } from "./vfio/warnings.ts";
+export type { ConnectOptions } from "./vfio-user/client.ts";
+
+const SERVED = "vfio-user:";
 
 /** What `open` takes; which of it counts depends on the back end. */
-export type OpenOptions = VfioOpenOptions;
+export type OpenOptions = VfioOpenOptions & ConnectOptions;
 
 /**
  * Opens a PCI function for its driver.
  *
- * `address` is where it sits: `0000:01:00.0`, `01:00.0` in domain 0, or `pci:0000:01:00.0`. Throws `ADDRESS_INVALID` for
- * what is none of these, and what {@link openVfio} throws.
+ * `address` is where it sits: `0000:01:00.0`, `01:00.0` in domain 0, or `pci:0000:01:00.0` behind the kernel's VFIO, or
+ * `vfio-user:/run/disk.sock`, the socket at which another process serves it. Throws `ADDRESS_INVALID` for what is none of
+ * these, and what {@link openVfio} or {@link connect} throws.
  *
  * @example
  * import { open } from "ring3";
@@ -28,10 +33,11 @@ export type OpenOptions = VfioOpenOptions;
  * console.log(fn.identity.vendorId.toString(16), fn.bar(0).registers().read32(0));
  */
 export async function open(address: string, options: OpenOptions = {}): Promise<PciFunction> {
+  if (address.startsWith(SERVED)) return await connect(address.slice(SERVED.length), options);
   const place = address.startsWith("pci:") ? address.slice("pci:".length) : address;
   if (PciAddress.accepts(place)) return await openVfio(place, options);
   throw new Ring3Error(
     "ADDRESS_INVALID",
-    `"${address}" names no function; open takes a PCI address: 0000:01:00.0, 01:00.0 or pci:0000:01:00.0`,
+    `"${address}" names no function; open takes a PCI address (0000:01:00.0, 01:00.0, pci:0000:01:00.0) or vfio-user:PATH`,
   );
 }

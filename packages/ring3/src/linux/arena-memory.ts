@@ -1,6 +1,7 @@
 // The arena on Linux: where it lies, how its pages go back to the system, and whether windows can be mapped into it. A
 // start-up test decides between WebAssembly memory and a plain mapping.
 import { Arena, type ArenaHandle, type ArenaOptions } from "../memory/arena.ts";
+import { defaultArena as threadArena } from "../memory/default-arena.ts";
 import { createMemoryFile } from "./memory-file.ts";
 import { ADVICE, MAP, mapAnonymousOver, mapAnywhere, mapOver, pageSize } from "./memory-map.ts";
 import * as native from "./native.ts";
@@ -37,9 +38,20 @@ export function attachArena(handle: ArenaHandle, own?: { readonly offset: number
 
 let processArena: Arena | undefined;
 
-/** The arena that this thread uses where nobody says otherwise: made at the first call. */
+/**
+ * The arena that this thread uses where nobody says otherwise: made at the first call. One that a browser-safe floor made
+ * before is taken over, unless windows cannot be mapped into it.
+ */
 export function defaultArena(): Arena {
-  processArena ??= createArena();
+  if (processArena === undefined) {
+    let made: Arena | undefined;
+    const found = threadArena(() => {
+      made = createArena();
+      return made;
+    });
+    if (found === made) processArena = found;
+    else processArena = found.memory !== undefined && takesWindows(found) ? withSystem(found) : createArena();
+  }
   return processArena;
 }
 

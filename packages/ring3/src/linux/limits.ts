@@ -1,5 +1,6 @@
 // What the process may lock and open, and how much of it is used.
 import { readdirSync, readFileSync } from "node:fs";
+import { Ring3Error } from "../binary/error.ts";
 import * as native from "./native.ts";
 
 const RLIMIT = { NOFILE: 7, MEMLOCK: 8 } as const;
@@ -39,6 +40,23 @@ export function mayLockWithoutLimit(): boolean {
 /** How many descriptors are open. */
 export function openFilesCount(): number {
   return readdirSync("/proc/self/fd").length - 1;
+}
+
+/** Descriptors that are left to the rest of the program when many vectors are asked for. */
+const SPARE_DESCRIPTORS = 8;
+
+/** Each interrupt vector takes a descriptor; running out of them half-way would leave others without. Throws `NOFILE_LIMIT`. */
+export function checkDescriptors(count: number): void {
+  const limit = openFilesLimit().current;
+  if (limit === undefined || count < SPARE_DESCRIPTORS) return;
+  const used = openFilesCount();
+  if (used + count + SPARE_DESCRIPTORS <= limit) return;
+  throw new Ring3Error(
+    "NOFILE_LIMIT",
+    `${count} vectors take a descriptor each, and ${used} of RLIMIT_NOFILE's ${limit} are in use; ` +
+      `raise it with \`ulimit -n ${used + count + 64}\` or LimitNOFILE=, or use fewer vectors`,
+    { errno: "EMFILE" },
+  );
 }
 
 function limit(resource: number): Limit {

@@ -13,12 +13,14 @@ export interface MemoryFileOptions {
   readonly name?: string;
   /** Pages of 2 MiB from the system's pool; fails where `vm.nr_hugepages` is too small. */
   readonly huge?: boolean;
+  /** Whether it can neither shrink nor grow from the start; yes by default. */
+  readonly sealed?: boolean;
 }
 
-/** A memfd of `size` zero bytes that can neither shrink nor grow. */
+/** A memfd of `size` zero bytes that, unless told otherwise, can neither shrink nor grow. */
 export function createMemoryFile(
   size: number,
-  { name = "ring3", huge = false }: MemoryFileOptions = {},
+  { name = "ring3", huge = false, sealed = true }: MemoryFileOptions = {},
 ): FileDescriptor {
   const unit = huge ? HUGE_PAGE : 1;
   if (!(Number.isSafeInteger(size) && size > 0 && size % unit === 0)) {
@@ -28,7 +30,7 @@ export function createMemoryFile(
   const fd = new FileDescriptor(native.systemCall("memfd_create", () => native.memfdCreate(name, flags)));
   try {
     native.systemCall("ftruncate", () => native.ftruncate(fd.number, size));
-    seal(fd, SEAL.SHRINK | SEAL.GROW);
+    if (sealed) seal(fd, SEAL.SHRINK | SEAL.GROW);
     return fd;
   } catch (error) {
     fd.close();
@@ -39,6 +41,11 @@ export function createMemoryFile(
 /** Makes the file unwritable from now on; private mappings of it can still be changed. */
 export function sealAgainstWriting(fd: FileDescriptor): void {
   seal(fd, SEAL.WRITE | SEAL.SEAL);
+}
+
+/** Keeps a peer's memory file from being truncated under a mapping, where the file allows it; `false` where not. */
+export function sealAgainstShrinking(fd: FileDescriptor): boolean {
+  return native.attemptCall(() => native.fcntl(fd.number, F_ADD_SEALS, SEAL.SHRINK)) === 0;
 }
 
 function seal(fd: FileDescriptor, seals: number): void {

@@ -18,6 +18,7 @@ function c<Call>(prototype: string): Call {
 type Integers<Names extends string[]> = (...values: { [K in keyof Names]: number }) => number;
 type Transfer = (fd: number, bytes: Bytes, size: number) => number;
 type TransferAt = (fd: number, bytes: Bytes, size: number, offset: number) => number;
+type TransferVector = (fd: number, vector: Bytes, count: number, offset: number, flags: number) => number;
 type Message = (fd: number, message: Bytes, flags: number) => number;
 type ReceiveFrom = (fd: number, bytes: Bytes, size: number, flags: number, address: Bytes, length: Bytes) => number;
 type GetOption = (fd: number, level: number, name: number, value: Bytes, length: Bytes) => number;
@@ -37,15 +38,21 @@ export const read: Transfer = c("intptr_t read(int, void *, size_t)");
 export const write: Transfer = c("intptr_t write(int, void *, size_t)");
 export const pread: TransferAt = c("intptr_t pread64(int, void *, size_t, int64_t)");
 export const pwrite: TransferAt = c("intptr_t pwrite64(int, void *, size_t, int64_t)");
+export const preadv2: TransferVector = c("intptr_t preadv64v2(int, void *, int, int64_t, int)");
+export const pwritev2: TransferVector = c("intptr_t pwritev64v2(int, void *, int, int64_t, int)");
+export const fallocate: Integers<["fd", "mode", "offset", "size"]> = c("int fallocate64(int, int, int64_t, int64_t)");
 export const mmap: Integers<["address", "size", "protection", "flags", "fd", "offset"]> = c(
   "intptr_t mmap64(uintptr_t, size_t, int, int, int, int64_t)",
 );
 export const munmap: Integers<["address", "size"]> = c("int munmap(uintptr_t, size_t)");
 export const madvise: Integers<["address", "size", "advice"]> = c("int madvise(uintptr_t, size_t, int)");
+export const fstatfs: (fd: number, status: Bytes) => number = c("int fstatfs(int, void *)");
 export const memfdCreate: (name: string, flags: number) => number = c("int memfd_create(str, unsigned int)");
 export const ftruncate: Integers<["fd", "size"]> = c("int ftruncate64(int, int64_t)");
 export const eventfd: Integers<["count", "flags"]> = c("int eventfd(unsigned int, int)");
 const poll: (fds: Bytes, count: number, timeoutMs: number) => number = c("int poll(void *, unsigned long, int)");
+export const schedYield: Integers<[]> = c("int sched_yield()");
+export const pollAt: Integers<["fds", "count", "timeoutMs"]> = c("int poll(uintptr_t, unsigned long, int)");
 export const epollCreate: Integers<["flags"]> = c("int epoll_create1(int)");
 export const epollControl: EpollControl = c("int epoll_ctl(int, int, int, void *)");
 export const prlimit: Prlimit = c("int prlimit64(int, int, void *, void *)");
@@ -62,9 +69,18 @@ export const accept: Accept = c("int accept4(int, void *, void *, int)");
 export const shutdown: Integers<["fd", "how"]> = c("int shutdown(int, int)");
 export const sendmsg: Message = c("intptr_t sendmsg(int, void *, int)");
 export const recvmsg: Message = c("intptr_t recvmsg(int, void *, int)");
+/** For messages whose header or bytes lie at a known address: no view is looked up for a call. */
+export const recvmsgAt: Integers<["fd", "message", "flags"]> = c("intptr_t recvmsg(int, uintptr_t, int)");
+export const sendAt: Integers<["fd", "bytes", "size", "flags"]> = c("intptr_t send(int, uintptr_t, size_t, int)");
+export const sendmsgAt: Integers<["fd", "message", "flags"]> = c("intptr_t sendmsg(int, uintptr_t, int)");
 export const recvfrom: ReceiveFrom = c("intptr_t recvfrom(int, void *, size_t, int, void *, void *)");
 export const getsockopt: GetOption = c("int getsockopt(int, int, int, void *, void *)");
 export const setsockopt: SetOption = c("int setsockopt(int, int, int, void *, unsigned int)");
+
+/** The errno of the last call that returned -1. */
+export function lastErrno(): number {
+  return koffi.errno();
+}
 
 /** The address of a view's first byte; valid while the view's buffer lives. */
 export function addressOfView(view: Uint8Array): number {

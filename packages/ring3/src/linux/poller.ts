@@ -98,7 +98,6 @@ function checkPollable(number: number): void {
 }
 
 const POLLIN = 1;
-
 /**
  * Blocks this thread until one of `fds` is readable (or disconnected), at most `timeoutMs` (-1 for ever), and returns
  * those that are. For worker threads, and for bounded waits of a synchronous call.

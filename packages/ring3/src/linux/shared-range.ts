@@ -6,6 +6,7 @@ import type { FileDescriptor } from "./file-descriptor.ts";
 import { createMemoryFile } from "./memory-file.ts";
 import { checkMappable, type MapOptions, mapAnonymousOver, mapFlags, mapOver, pageSize } from "./memory-map.ts";
 import { addressInArena } from "./pointers.ts";
+import { type SharedInPlace, shareInPlace } from "./shared-in-place.ts";
 
 const HUGE_PAGE = 2 ** 21;
 
@@ -16,6 +17,16 @@ export interface SharedRange extends Disposable {
   /** Where the range's first byte lies in the file. */
   readonly fileOffset: number;
 }
+
+/** A file and where a range's first byte lies in it. Disposal lets go of it. */
+export interface SharedFile extends Disposable {
+  readonly fd: FileDescriptor;
+  readonly fileOffset: number;
+}
+
+/** The files of ranges that had one from the start, and of those that were given one. */
+const files = new WeakMap<ArenaRange, SharedRange>();
+const inPlace = new WeakMap<ArenaRange, { readonly shared: SharedInPlace; count: number }>();
 
 /** Reserves `size` bytes (rounded up to pages) over a new memfd. Throws `HUGE_PAGES_MISSING` where `huge` fails. */
 export function reserveShared(
@@ -61,5 +72,43 @@ export function mapShared(
     mapAnonymousOver(address, size);
     fd.close();
   });
-  return { range, fd, fileOffset, [Symbol.dispose]: () => range[Symbol.dispose]() };
+  return remember(range, fd, fileOffset);
+}
+
+/**
+ * The file behind a range. One that is plain memory gets one in its place, so views and other threads see the same bytes as
+ * before; nobody may write to it meanwhile. Disposal lets go of it; with the last user the range is plain memory again.
+ * Throws `RANGE_BUSY` where somebody holds the very pages (an IOMMU mapping).
+ */
+export function shareRange(range: ArenaRange): SharedFile {
+  const known = files.get(range);
+  if (known !== undefined) return { ...known, [Symbol.dispose]: () => undefined };
+  let user = inPlace.get(range);
+  if (user === undefined) {
+    if (range.held) {
+      throw new Ring3Error(
+        "RANGE_BUSY",
+        "the memory is mapped for a device already, by its pages: reserve it with reserveShared, or map it here first",
+      );
+    }
+    user = { shared: shareInPlace([{ range, fileOffset: 0, size: range.size }], range.size, "ring3-dma"), count: 0 };
+    inPlace.set(range, user);
+  }
+  const { shared } = user;
+  user.count++;
+  let using = true;
+  const dispose = (): void => {
+    if (!using) return;
+    using = false;
+    if (--user.count > 0) return;
+    inPlace.delete(range);
+    shared[Symbol.dispose]();
+  };
+  return { fd: shared.fd, fileOffset: 0, [Symbol.dispose]: dispose };
+}
+
+function remember(range: ArenaRange, fd: FileDescriptor, fileOffset: number): SharedRange {
+  const shared = { range, fd, fileOffset, [Symbol.dispose]: () => range[Symbol.dispose]() };
+  files.set(range, shared);
+  return shared;
 }

@@ -122,6 +122,13 @@ export class UnixSocket implements Disposable {
   }
 }
 
+export interface ListenOptions {
+  readonly kind?: SocketKind;
+  readonly backlog?: number;
+  /** Called with the socket before it has its path: permissions set on it are the path's, less the umask. */
+  readonly before?: (fd: FileDescriptor) => void;
+}
+
 /** A socket that takes connections. Nothing here blocks; watch `fd`. Disposal closes it and leaves the path. */
 export class UnixListener implements Disposable {
   readonly fd: FileDescriptor;
@@ -133,12 +140,10 @@ export class UnixListener implements Disposable {
   }
 
   /** Listens at `path`, which must not exist. */
-  static listen(
-    path: string,
-    { kind = "stream", backlog = 8 }: { readonly kind?: SocketKind; readonly backlog?: number } = {},
-  ): UnixListener {
+  static listen(path: string, { kind = "stream", backlog = 8, before }: ListenOptions = {}): UnixListener {
     const fd = newSocket(kind);
     try {
+      before?.(fd);
       const address = socketAddress(path);
       native.systemCall(
         `bind ${path}`,
@@ -164,6 +169,22 @@ export class UnixListener implements Disposable {
 
   [Symbol.dispose](): void {
     this.fd.close();
+  }
+}
+
+/** Whether somebody listens at `path`: `dead` where a socket is left over, `none` where nothing is there. Never waits. */
+export function probeListener(path: string): "live" | "dead" | "none" {
+  const fd = new FileDescriptor(
+    native.systemCall("socket", () => native.socket(AF_UNIX, SOCK.stream | SOCK.CLOEXEC | OPEN.NONBLOCK, 0)),
+  );
+  try {
+    const address = socketAddress(path);
+    const result = native.attemptCall(() => native.connect(fd.number, address, address.length));
+    if (result === -ERRNO.ENOENT[0]) return "none";
+    // A full queue (EAGAIN), another kind of socket or no permission: somebody is there.
+    return result === -ERRNO.ECONNREFUSED[0] ? "dead" : "live";
+  } finally {
+    fd.close();
   }
 }
 

@@ -4,6 +4,7 @@
 import { Ring3Error } from "../binary/error.ts";
 import type { Arena, ArenaRange } from "../memory/arena.ts";
 import { OwnedWindow } from "../memory/window.ts";
+import { readAt, writeAt } from "./file-access.ts";
 import type { FileDescriptor } from "./file-descriptor.ts";
 import { createMemoryFile, sealAgainstWriting } from "./memory-file.ts";
 import { checkMappable, MAP, type MapOptions, mapAnonymousOver, mapFlags, mapOver, pageSize } from "./memory-map.ts";
@@ -19,11 +20,11 @@ let onesFile: FileDescriptor | undefined;
 
 /** Registers of a mapped region. Disposal revokes; so does closing the descriptor. */
 export class DeviceWindow extends OwnedWindow {
-  readonly #fd: FileDescriptor;
-  readonly #fileOffset: number;
   readonly #range: ArenaRange;
   readonly #flags: number;
-  readonly #forget: () => void;
+  #fd: FileDescriptor;
+  #fileOffset: number;
+  #forget: () => void;
 
   private constructor(fd: FileDescriptor, fileOffset: number, range: ArenaRange, size: number, flags: number) {
     super(range.arena, range.offset, size);
@@ -71,6 +72,27 @@ export class DeviceWindow extends OwnedWindow {
     if (this.state !== "suspended") return;
     mapOver(addressInArena(this.arena, this.#range.offset), this.#fd.number, this.#fileOffset, this.size, this.#flags);
     super.resume();
+  }
+
+  /**
+   * Shows another file's bytes from now on, of a peer that came back; the former descriptor may be closed then. With
+   * `keepBytes` the other file holds what this one held.
+   */
+  rebind(fd: FileDescriptor, offset: number, options: MapOptions & { readonly keepBytes?: boolean } = {}): void {
+    if (this.state === "revoked") return;
+    checkMappable(fd, offset, this.size, options);
+    if (options.keepBytes === true) {
+      const bytes = new Uint8Array(this.size);
+      readAt(this.#fd, this.#fileOffset, bytes);
+      writeAt(fd, offset, bytes);
+    }
+    if (this.state === "live") {
+      mapOver(addressInArena(this.arena, this.#range.offset), fd.number, offset, this.size, this.#flags);
+    }
+    this.#forget();
+    this.#fd = fd;
+    this.#fileOffset = offset;
+    this.#forget = fd.closesAfter(this);
   }
 
   override revoke(): void {

@@ -53,6 +53,11 @@ export class ArenaRange implements Disposable {
     return this.#disposed;
   }
 
+  /** Whether somebody keeps the memory from being reused. */
+  get held(): boolean {
+    return this.#holds > 0;
+  }
+
   /** Keeps the memory from being reused until the hold is disposed, even when the range is disposed before. */
   hold(): Disposable {
     this.#checkAlive();

@@ -1,6 +1,7 @@
 export { type Accessors, plainAccessors } from "./accessors.ts";
 export { Arena, type ArenaHandle, type ArenaOptions, ArenaRange, type ArenaSystem } from "./arena.ts";
 export type { WindowState } from "./control-words.ts";
+export { defaultArena } from "./default-arena.ts";
 export { Body, type Emitted, emit, emitted, type Loop } from "./emitter.ts";
 export { Local, type NumberType, type Operand, Value } from "./emitter-value.ts";
 export { FreeRanges, type Placement } from "./free-ranges.ts";

@@ -8,10 +8,10 @@ import type { FileDescriptor } from "../linux/file-descriptor.ts";
 import { createMemoryFile } from "../linux/memory-file.ts";
 import { ConfigSpace } from "../pci/config-space.ts";
 import type { ByteRange } from "../pci/function.ts";
+import { WindowGate } from "../pci/window-gate.ts";
 import { VfioBar } from "./bar.ts";
 import { VfioConfigAccess } from "./config-access.ts";
 import { mappableAreas, type Region } from "./region.ts";
-import { WindowGate } from "./window-gate.ts";
 
 const arena = createArena({ initialBytes: 2 ** 20 });
 const size = 0x8000;

@@ -1,95 +1,27 @@
-// Config space through the device's file. The kernel decides what a write reaches; what is watched here is what a write
-// does to the BARs: memory decoding, power state and function-level resets all take them away, so windows are suspended
-// before the write and come back once the function answers.
-import type { Ring3Error } from "../binary/error.ts";
+// Config space through the device's file. The kernel decides what a write reaches; what a write does to the BARs is
+// watched by `WatchedConfigAccess`.
 import { FileIntegers, readAt } from "../linux/file-access.ts";
 import type { FileDescriptor } from "../linux/file-descriptor.ts";
 import type { ConfigAccess } from "../pci/config-space.ts";
-import type { WindowGate } from "./window-gate.ts";
+import { WatchedConfigAccess } from "../pci/watched-config.ts";
+import type { WindowGate } from "../pci/window-gate.ts";
 
-const COMMAND = 0x04;
-const MEMORY_SPACE = 1 << 1;
-
-/** Where the registers lie that act on BARs; `undefined` for a capability that the function lacks. */
-export interface ActingRegisters {
-  /** PMCSR's low byte. */
-  readonly powerState: number | undefined;
-  /** The bytes whose bit starts a function-level reset. */
-  readonly resets: readonly { readonly offset: number; readonly mask: number }[];
+export class VfioConfigAccess extends WatchedConfigAccess {
+  constructor(fd: FileDescriptor, base: number, size: number, gate: WindowGate) {
+    super(fileAccess(fd, base, size), gate);
+  }
 }
 
-export class VfioConfigAccess implements ConfigAccess {
-  readonly size: number;
-  readonly #fd: FileDescriptor;
-  readonly #file: FileIntegers;
-  readonly #base: number;
-  readonly #gate: WindowGate;
-  #acting: ActingRegisters = { powerState: undefined, resets: [] };
-  #afterReset: () => void = () => undefined;
-  #ended: Ring3Error | undefined;
-
-  constructor(fd: FileDescriptor, base: number, size: number, gate: WindowGate) {
-    this.#fd = fd;
-    this.#file = new FileIntegers(fd);
-    this.#base = base;
-    this.size = size;
-    this.#gate = gate;
-  }
-
-  /** Learns, once capabilities are known, which writes act; `afterReset` runs after a reset by a config write. */
-  watch(acting: ActingRegisters, afterReset: () => void): void {
-    this.#acting = acting;
-    this.#afterReset = afterReset;
-    this.followState();
-  }
-
-  read(offset: number, width: 1 | 2 | 4): number {
-    if (this.#ended !== undefined) throw this.#ended;
-    return this.#file.read(this.#base + offset, width);
-  }
-
-  readBytes(offset: number, size: number): Uint8Array {
-    if (this.#ended !== undefined) throw this.#ended;
-    const bytes = new Uint8Array(size);
-    readAt(this.#fd, this.#base + offset, bytes);
-    return bytes;
-  }
-
-  write(offset: number, width: 1 | 2 | 4, value: number): void {
-    if (this.#ended !== undefined) throw this.#ended;
-    const byteAt = (place: number): number | undefined =>
-      place >= offset && place < offset + width ? (value >>> (8 * (place - offset))) & 0xff : undefined;
-    const command = byteAt(COMMAND);
-    const power = this.#acting.powerState === undefined ? undefined : byteAt(this.#acting.powerState);
-    const resets = this.#acting.resets.some(({ offset: at, mask }) => ((byteAt(at) ?? 0) & mask) !== 0);
-    if (command !== undefined && (command & MEMORY_SPACE) === 0) this.#gate.block("memory decoding is off");
-    if (power !== undefined && (power & 3) !== 0) this.#gate.block("the function sleeps");
-    if (resets) this.#gate.block("a reset is under way");
-    try {
-      this.#file.write(this.#base + offset, width, value);
-    } finally {
-      // What the write did is what the registers now say: a write may have been refused or clamped.
-      if (command !== undefined || power !== undefined || resets) this.followState();
-      if (resets) {
-        this.#gate.unblock("a reset is under way");
-        this.#afterReset();
-      }
-    }
-  }
-
-  /** Brings the gate in line with COMMAND and PMCSR. */
-  followState(): void {
-    const { powerState } = this.#acting;
-    const asleep = powerState !== undefined && (this.read(powerState, 1) & 3) !== 0;
-    const memoryOff = (this.read(COMMAND, 2) & MEMORY_SPACE) === 0;
-    if (asleep) this.#gate.block("the function sleeps");
-    if (memoryOff) this.#gate.block("memory decoding is off");
-    if (!asleep) this.#gate.unblock("the function sleeps");
-    if (!memoryOff) this.#gate.unblock("memory decoding is off");
-  }
-
-  /** Every later access throws `reason`. */
-  end(reason: Ring3Error): void {
-    this.#ended ??= reason;
-  }
+function fileAccess(fd: FileDescriptor, base: number, size: number): Required<ConfigAccess> {
+  const file = new FileIntegers(fd);
+  return {
+    size,
+    read: (offset, width) => file.read(base + offset, width),
+    write: (offset, width, value) => file.write(base + offset, width, value),
+    readBytes: (offset, bytes) => {
+      const target = new Uint8Array(bytes);
+      readAt(fd, base + offset, target);
+      return target;
+    },
+  };
 }

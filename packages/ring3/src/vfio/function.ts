@@ -2,16 +2,18 @@
 import { Ring3Error } from "../binary/error.ts";
 import { EventFd } from "../linux/event-fd.ts";
 import type { ConfigSpace } from "../pci/config-space.ts";
+import { closedError, Ending, removedError } from "../pci/ending.ts";
 import { FunctionEventSource } from "../pci/events.ts";
 import type { Bar, BarIndex, FunctionIdentity, PciFunction, ResetMethod } from "../pci/function.ts";
+import { FunctionPower, type LowPower } from "../pci/function-power.ts";
 import { Header } from "../pci/header.ts";
 import { identify } from "../pci/identification.ts";
+import { WindowGate } from "../pci/window-gate.ts";
 import type { AddressSpace } from "./address-space.ts";
 import type { VfioBar } from "./bar.ts";
 import type { VfioConfigAccess } from "./config-access.ts";
 import { DeviceFile } from "./device-file.ts";
 import { VfioDmaSpace } from "./dma-space.ts";
-import { closedError, Ending, removedError } from "./ending.ts";
 import { DeviceFeatures } from "./features.ts";
 import type { VfioFunctionHandle } from "./handle.ts";
 import { type HotResetScope, hotResetScope } from "./hot-reset.ts";
@@ -19,13 +21,11 @@ import { VfioInterrupts } from "./interrupts.ts";
 import type { AttachedDevice } from "./iommu.ts";
 import type { FunctionLocation } from "./locate.ts";
 import { buildParts } from "./parts.ts";
-import { VfioPower } from "./power.ts";
 import type { Region } from "./region.ts";
 import { readResetMethods, retryReset, untilReady } from "./reset.ts";
 import type { VfioRom } from "./rom.ts";
 import { armSignals } from "./signals.ts";
 import { IoeventfdWidth } from "./uapi.ts";
-import { WindowGate } from "./window-gate.ts";
 
 export interface VfioFunctionOptions {
   /** How long the driver gets to let go when somebody wants the function back; 3000 ms by default. */
@@ -42,7 +42,7 @@ export class VfioFunction implements PciFunction {
   readonly interrupts: VfioInterrupts;
   readonly dma: VfioDmaSpace;
   readonly resetMethods: readonly ResetMethod[];
-  readonly power: VfioPower;
+  readonly power: FunctionPower;
   readonly events: FunctionEventSource;
   /** Migration, DMA logging, dma-buf export, VF token. */
   readonly features: DeviceFeatures;
@@ -101,7 +101,7 @@ export class VfioFunction implements PciFunction {
     );
     this.dma = new VfioDmaSpace(space, location.noIommu);
     this.resetMethods = readResetMethods(location.sysfsFolder, resettable);
-    this.power = new VfioPower(config, this.#device, this.#gate, this.events, this.#ending);
+    this.power = new FunctionPower(config, this.#gate, this.events, this.#ending, lowPowerOf(this.#device));
     this.features = new DeviceFeatures(this.#device);
     this.#life = space.arena.control.open();
     this.#signals = armSignals(this.#device, location.address, {
@@ -301,6 +301,14 @@ export class VfioFunction implements PciFunction {
     await Promise.resolve();
     if (errors.length > 0) throw new AggregateError(errors, "closing a function failed in part");
   }
+}
+
+function lowPowerOf(device: DeviceFile): LowPower {
+  return {
+    offered: () => device.hasFeature("LOW_POWER_ENTRY", "set"),
+    enter: () => void device.setFeature("LOW_POWER_ENTRY"),
+    leave: () => void device.setFeature("LOW_POWER_EXIT"),
+  };
 }
 
 /** Iterators over interrupts end without an error when the driver itself closed the function. */

@@ -2,19 +2,17 @@
 import { Ring3Error } from "../binary/error.ts";
 import type { Arena } from "../memory/arena.ts";
 import { AdvancedErrorReporting } from "../pci/capabilities/advanced-error-reporting.ts";
-import { AdvancedFeatures } from "../pci/capabilities/advanced-features.ts";
 import { readMsiXLayout } from "../pci/capabilities/msi-x.ts";
-import { PciExpress } from "../pci/capabilities/pci-express.ts";
-import { PowerManagement } from "../pci/capabilities/power-management.ts";
 import { ConfigSpace } from "../pci/config-space.ts";
 import type { BarIndex } from "../pci/function.ts";
+import { actingRegisters } from "../pci/watched-config.ts";
+import type { WindowGate } from "../pci/window-gate.ts";
 import { VfioBar } from "./bar.ts";
-import { type ActingRegisters, VfioConfigAccess } from "./config-access.ts";
+import { VfioConfigAccess } from "./config-access.ts";
 import type { DeviceFile } from "./device-file.ts";
 import { mappableAreas } from "./region.ts";
 import { VfioRom } from "./rom.ts";
 import { RegionIndex } from "./uapi.ts";
-import type { WindowGate } from "./window-gate.ts";
 
 const COMMAND = 0x04;
 const IO_AND_MEMORY = 3;
@@ -27,15 +25,6 @@ interface FunctionParts {
   readonly rom: VfioRom | undefined;
   /** The bits of COMMAND that the library wants set while the function is open. */
   readonly wantedCommand: number;
-}
-
-/** The registers whose writes take BARs away, where this function has them. */
-function actingRegisters(config: ConfigSpace): ActingRegisters {
-  const resets: { offset: number; mask: number }[] = [];
-  const has = (group: Parameters<ConfigSpace["find"]>[0]): boolean => config.find(group) !== undefined;
-  if (has(PciExpress)) resets.push({ offset: config.offsetOf(PciExpress.DEVICE_CONTROL) + 1, mask: 0x80 });
-  if (has(AdvancedFeatures)) resets.push({ offset: config.offsetOf(AdvancedFeatures.CONTROL), mask: 1 });
-  return { powerState: has(PowerManagement) ? config.offsetOf(PowerManagement.PMCSR) : undefined, resets };
 }
 
 export function buildParts(device: DeviceFile, arena: Arena, gate: WindowGate): FunctionParts {

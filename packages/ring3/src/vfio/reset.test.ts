@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { isRing3Error, Ring3Error } from "../binary/error.ts";
 import { ConfigSpace } from "../pci/config-space.ts";
-import { Ending } from "./ending.ts";
+import { Ending } from "../pci/ending.ts";
 import { readResetMethods, retryReset, untilReady } from "./reset.ts";
 
 /** Config space whose first words are what `vendor` says at each look. */

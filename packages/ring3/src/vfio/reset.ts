@@ -6,8 +6,8 @@ import { setTimeout as delay } from "node:timers/promises";
 import { Ring3Error } from "../binary/error.ts";
 import { readText } from "../host/sysfs.ts";
 import type { ConfigSpace } from "../pci/config-space.ts";
+import type { Ending } from "../pci/ending.ts";
 import type { ResetMethod } from "../pci/function.ts";
-import type { Ending } from "./ending.ts";
 
 const known: readonly ResetMethod[] = ["flr", "af_flr", "pm", "bus", "device_specific", "acpi", "cxl_bus"];
 const retryVendorId = 0x0001;

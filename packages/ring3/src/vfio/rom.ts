@@ -4,8 +4,8 @@ import { errnoName } from "../linux/errno.ts";
 import { tryReadAt } from "../linux/file-access.ts";
 import type { FileDescriptor } from "../linux/file-descriptor.ts";
 import type { Rom } from "../pci/function.ts";
+import type { WindowGate } from "../pci/window-gate.ts";
 import type { Region } from "./region.ts";
-import type { WindowGate } from "./window-gate.ts";
 
 export class VfioRom implements Rom {
   readonly size: number;

@@ -1,26 +1,34 @@
-// Power states through PMCSR, and the low-power feature, in which the platform may switch the function off altogether.
+// Power states through PMCSR, and the low-power feature of back ends that have one, in which the platform may switch the
+// function off altogether.
 import { Ring3Error } from "../binary/error.ts";
-import { PowerManagement } from "../pci/capabilities/power-management.ts";
-import type { ConfigSpace } from "../pci/config-space.ts";
-import type { FunctionEventSource } from "../pci/events.ts";
-import type { Power, PowerState } from "../pci/function.ts";
-import type { DeviceFile } from "./device-file.ts";
+import { PowerManagement } from "./capabilities/power-management.ts";
+import type { ConfigSpace } from "./config-space.ts";
 import type { Ending } from "./ending.ts";
+import type { FunctionEventSource } from "./events.ts";
+import type { Power, PowerState } from "./function.ts";
 import type { WindowGate } from "./window-gate.ts";
 
 const stateNames: readonly PowerState[] = ["D0", "D1", "D2", "D3hot"];
 
-export class VfioPower implements Power {
+/** The platform's own way to save power below D3hot. */
+export interface LowPower {
+  offered(): boolean;
+  enter(): void;
+  leave(): void;
+}
+
+export class FunctionPower implements Power {
   readonly #config: ConfigSpace;
-  readonly #device: DeviceFile;
+  readonly #lowPowerEntry: LowPower | undefined;
   readonly #gate: WindowGate;
   readonly #events: FunctionEventSource;
   readonly #ending: Ending;
   #lowPower = false;
 
-  constructor(config: ConfigSpace, device: DeviceFile, gate: WindowGate, events: FunctionEventSource, ending: Ending) {
+  /** `lowPower` where the back end has the feature. */
+  constructor(config: ConfigSpace, gate: WindowGate, events: FunctionEventSource, ending: Ending, lowPower?: LowPower) {
     this.#config = config;
-    this.#device = device;
+    this.#lowPowerEntry = lowPower;
     this.#gate = gate;
     this.#events = events;
     this.#ending = ending;
@@ -51,16 +59,16 @@ export class VfioPower implements Power {
 
   async enterLowPower(): Promise<void> {
     this.#ending.check();
-    if (!this.#device.hasFeature("LOW_POWER_ENTRY", "set")) {
+    if (this.#lowPowerEntry?.offered() !== true) {
       throw new Ring3Error(
         "NOT_SUPPORTED",
-        "the kernel (before Linux 6.1) or the device's driver has no low power feature",
+        "the function's back end (vfio-user, or a kernel before Linux 6.1) or the device's driver has no low power feature",
       );
     }
     if (this.#lowPower) return;
     this.#gate.block("low power is on");
     try {
-      this.#device.setFeature("LOW_POWER_ENTRY");
+      this.#lowPowerEntry.enter();
     } catch (error) {
       this.#gate.unblock("low power is on");
       throw error;
@@ -73,7 +81,7 @@ export class VfioPower implements Power {
   async exitLowPower(): Promise<void> {
     this.#ending.check();
     if (!this.#lowPower) return;
-    this.#device.setFeature("LOW_POWER_EXIT");
+    this.#lowPowerEntry?.leave();
     this.#lowPower = false;
     this.#gate.unblock("low power is on");
     this.#events.emit("power", { state: this.state });

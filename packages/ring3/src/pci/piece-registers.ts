@@ -2,7 +2,7 @@
 import { Ring3Error } from "../binary/error.ts";
 import type { Registers } from "../memory/registers.ts";
 import type { ArenaWindow } from "../memory/window.ts";
-import type { ByteRange } from "../pci/function.ts";
+import type { ByteRange } from "./function.ts";
 
 /** A window and the part of the BAR that it shows. */
 export interface RegisterPiece {

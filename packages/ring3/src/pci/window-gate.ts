@@ -1,12 +1,17 @@
 // Touching a mapped BAR while memory decoding is off or the function sleeps kills the process with SIGBUS. So the gate
 // knows what stands in the way, and suspends every window before that begins.
 import { Ring3Error } from "../binary/error.ts";
-import type { DeviceWindow } from "../linux/windows.ts";
+import type { OwnedWindow } from "../memory/window.ts";
 
-type Obstacle = "memory decoding is off" | "the function sleeps" | "a reset is under way" | "low power is on";
+export type Obstacle =
+  | "memory decoding is off"
+  | "the function sleeps"
+  | "a reset is under way"
+  | "low power is on"
+  | "the connection is being made again";
 
 export class WindowGate {
-  readonly #windows: Set<DeviceWindow> = new Set();
+  readonly #windows: Set<OwnedWindow> = new Set();
   readonly #obstacles: Set<Obstacle> = new Set();
   #closed: Ring3Error | undefined;
 
@@ -35,7 +40,7 @@ export class WindowGate {
   }
 
   /** Follows a window until it is revoked. */
-  add(window: DeviceWindow): void {
+  add(window: OwnedWindow): void {
     for (const known of this.#windows) if (known.state === "revoked") this.#windows.delete(known);
     this.#windows.add(window);
   }
