@@ -2,11 +2,20 @@
 // Hard about it: the DMA engine works on a 4 KiB buffer inside the device and drives 28 address bits only.
 import { bit, type Field } from "../../binary/index.ts";
 
-/** PCI ids: 1234:11e8. */
-export const EduIds = { VENDOR: 0x1234, DEVICE: 0x11e8 } as const;
+/** PCI ids: 1234:11e8, revision 10, a device of no class; the subsystem ids are those that QEMU gives its own devices. */
+export const EduIds = {
+  VENDOR: 0x1234,
+  DEVICE: 0x11e8,
+  REVISION: 0x10,
+  SUBSYSTEM_VENDOR: 0x1af4,
+  SUBSYSTEM: 0x1100,
+  CLASS_CODE: 0x00ff00,
+} as const;
 
 /** Register offsets in BAR0. The DMA registers are 64 bits wide and take two 32-bit accesses as well. */
 export const Edu = {
+  /** Bytes of BAR0. */
+  SIZE: 0x10_0000,
   IDENTIFICATION: 0x00,
   LIVENESS: 0x04,
   FACTORIAL: 0x08,

@@ -1,0 +1,2 @@
+export type { DeviceClock } from "../clock.ts";
+export { EduDevice, type EduDeviceOptions } from "./device.ts";

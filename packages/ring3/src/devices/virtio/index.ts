@@ -1,0 +1,5 @@
+export { VirtioBlock, type VirtioBlockOptions, type VirtioBlockStatistics } from "./block.ts";
+export { VirtioNet, type VirtioNetOptions, type VirtioNetStatistics } from "./net.ts";
+export type { NetLink, NetReceiver } from "./net-link.ts";
+export { EthernetSwitch, type SwitchOptions, SwitchPort, type SwitchPortStatistics } from "./switch.ts";
+export { VirtioFunction, type VirtioModel, type VirtioOptions } from "./transport.ts";

@@ -1,0 +1,4 @@
+export * from "./features.ts";
+export * from "./registers.ts";
+export * from "./rings.ts";
+export * from "./structs.ts";
