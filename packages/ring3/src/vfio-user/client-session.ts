@@ -1,0 +1,77 @@
+// A connection that was negotiated, and what its server says of the device: the same steps at the start, after a loss and
+// before a move. Whoever makes a session takes over its descriptors, or closes it.
+import { Ring3Error } from "../binary/error.ts";
+import type { FileDescriptor } from "../linux/file-descriptor.ts";
+import { UnixSocket } from "../linux/sockets.ts";
+import { closeFiles } from "./client-bar.ts";
+import { Channel, type CommandServer } from "./client-channel.ts";
+import { type DeviceDescription, ServedDevice } from "./client-device.ts";
+import type { DoorbellFd, RegionDescription } from "./client-regions.ts";
+import { negotiate } from "./client-version.ts";
+import { Region } from "./messages.ts";
+
+/** How a connection is made. */
+export interface SessionOptions {
+  readonly timeoutMs: number;
+  readonly maximumTransferBytes: number;
+  readonly twinSocket: boolean;
+  /** Whether to ask for eventfds that stand for registers. */
+  readonly doorbells: boolean;
+}
+
+export interface Session {
+  readonly device: ServedDevice;
+  readonly info: DeviceDescription;
+  /** BARs 0 to 5, the ROM, config space. */
+  readonly regions: readonly RegionDescription[];
+  /** By BAR. */
+  readonly doorbells: ReadonlyMap<number, readonly DoorbellFd[]>;
+}
+
+const MINIMUM_CONFIG_BYTES = 64;
+
+/** Connects to the socket at `path`. Throws `SYSTEM_CALL`, `NOT_SUPPORTED`, `SERVER_TIMEOUT`, `PROTOCOL_ERROR`. */
+export function openSession(
+  path: string,
+  options: SessionOptions,
+  server: CommandServer,
+  onLost: (reason: Ring3Error) => void,
+): Session {
+  const socket: FileDescriptor = UnixSocket.connect(path).fd;
+  const { timeoutMs, maximumTransferBytes } = options;
+  const channel = new Channel(socket, { timeoutMs, maximumTransferBytes }, server, onLost);
+  const regions: RegionDescription[] = [];
+  const doorbells = new Map<number, DoorbellFd[]>();
+  try {
+    const negotiated = negotiate(channel, maximumTransferBytes, options.twinSocket);
+    const device = new ServedDevice(channel, negotiated);
+    const info = device.info();
+    if (!info.pci || info.regionCount <= Region.CONFIG) {
+      throw new Ring3Error("NOT_SUPPORTED", `what is served at ${path} is no PCI device`);
+    }
+    for (let index = 0; index <= Region.CONFIG; index++) regions.push(device.region(index));
+    if ((regions[Region.CONFIG]?.size ?? 0) < MINIMUM_CONFIG_BYTES) {
+      throw new Ring3Error("NOT_SUPPORTED", `the device at ${path} has no config space; is it a PCI function?`);
+    }
+    for (let bar = 0; bar <= Region.BAR5 && options.doorbells; bar++) {
+      if ((regions[bar]?.size ?? 0) > 0) doorbells.set(bar, device.ioEventFds(bar));
+    }
+    return { device, info, regions, doorbells };
+  } catch (error) {
+    const reason = error instanceof Ring3Error ? error : new Ring3Error("CONNECTION_LOST", "the session was given up");
+    closeSession(channel, regions, doorbells, reason);
+    throw error;
+  }
+}
+
+/** Closes a session that nobody took over. */
+export function closeSession(
+  channel: Channel,
+  regions: readonly RegionDescription[],
+  doorbells: ReadonlyMap<number, readonly DoorbellFd[]>,
+  reason: Ring3Error,
+): void {
+  channel.close(reason);
+  for (const region of regions) closeFiles(region);
+  for (const list of doorbells.values()) for (const { fd } of list) fd.close();
+}

@@ -1,0 +1,198 @@
+// One end of a vfio-user connection, the same for both: messages in and out, replies, and commands whose reply is awaited.
+// Everything that is sent passes `#send`, in one system call where the socket takes it, since QEMU gives up on a header
+// that comes in two pieces.
+import { Ring3Error } from "../binary/error.ts";
+import { ERRNO, errnoName, type FileDescriptor, SocketChannel } from "../linux/index.ts";
+import { FrameReader, inputBytesFor } from "./framing.ts";
+import { commandName, HEADER_SIZE, HeaderFlag, HeaderOffset } from "./messages.ts";
+
+/** A whole message. `bytes` starts with the header; it is valid until the message was handled. */
+export interface Message {
+  readonly id: number;
+  readonly command: number;
+  readonly flags: number;
+  readonly error: number;
+  readonly bytes: Uint8Array;
+  /** What follows the header. */
+  readonly payload: Uint8Array;
+  /** The receiver's: what it does not keep it closes. */
+  readonly fds: readonly FileDescriptor[];
+}
+
+export interface ConnectionOptions {
+  /** Bytes of data in one message at most, as announced to the peer. 1 MiB by default. */
+  readonly maximumTransferBytes?: number;
+  /** Descriptors taken with one message at most. 16 by default. */
+  readonly maximumFds?: number;
+}
+
+const DEFAULT_TRANSFER_BYTES = 1_048_576;
+/** What precedes the data in the longest message. */
+const FIXED_BYTES = 4096;
+const NO_FDS: readonly FileDescriptor[] = [];
+/** How long an exchange looks at the socket before it sleeps. */
+const LOOKING_MS = 0.05;
+
+/** A connected peer. Disposal closes the socket and every descriptor that nobody took. */
+export class Connection implements Disposable {
+  readonly channel: SocketChannel;
+  readonly reader: FrameReader;
+  readonly maximumSize: number;
+  #nextId = 1;
+  #pendingFrom = 0;
+  #pendingTo = 0;
+
+  /** Takes over a connected stream socket. */
+  constructor(fd: FileDescriptor, options: ConnectionOptions = {}) {
+    this.maximumSize = (options.maximumTransferBytes ?? DEFAULT_TRANSFER_BYTES) + FIXED_BYTES;
+    this.channel = new SocketChannel(fd, {
+      inputBytes: inputBytesFor(this.maximumSize),
+      outputBytes: this.maximumSize,
+      maximumFds: options.maximumFds ?? 16,
+    });
+    this.reader = new FrameReader(this.channel, this.maximumSize);
+  }
+
+  /** Whether a reply is on its way that the peer does not read: nothing else can be sent before. */
+  get sending(): boolean {
+    return this.#pendingTo > this.#pendingFrom;
+  }
+
+  /** The reader's current message, decoded. */
+  message(): Message {
+    const { frame, size } = this.reader;
+    const { view, bytes } = this.channel.input;
+    return {
+      id: view.getUint16(frame + HeaderOffset.MESSAGE_ID, true),
+      command: view.getUint16(frame + HeaderOffset.COMMAND, true),
+      flags: view.getUint32(frame + HeaderOffset.FLAGS, true),
+      error: view.getUint32(frame + HeaderOffset.ERROR, true),
+      bytes: bytes.subarray(frame, frame + size),
+      payload: bytes.subarray(frame + HEADER_SIZE, frame + size),
+      fds: this.reader.takeFds(),
+    };
+  }
+
+  /**
+   * Answers a command. The payload's `size` bytes lie at 16 of the channel's output area already. With an `errno` the
+   * reply is its header alone and bears the Error flag, whatever the size says.
+   */
+  reply(id: number, command: number, size: number, errno = 0, fds: readonly FileDescriptor[] = NO_FDS): void {
+    const flags = errno === 0 ? HeaderFlag.REPLY : HeaderFlag.REPLY | HeaderFlag.ERROR;
+    const total = errno === 0 ? HEADER_SIZE + size : HEADER_SIZE;
+    const { words } = this.channel.output;
+    words[0] = (id | (command << 16)) >>> 0;
+    words[1] = total;
+    words[2] = flags;
+    words[3] = errno;
+    this.#send(total, errno === 0 ? fds : NO_FDS);
+  }
+
+  /** As `reply`, with the payload given. */
+  replyWith(id: number, command: number, payload: Uint8Array, fds: readonly FileDescriptor[] = NO_FDS): void {
+    this.channel.output.bytes.set(payload, HEADER_SIZE);
+    this.reply(id, command, payload.length, 0, fds);
+  }
+
+  /** Sends what could not be sent before. `false` where the peer still does not read. Throws `PEER_GONE`. */
+  flush(): boolean {
+    while (this.#pendingFrom < this.#pendingTo) {
+      const sent = this.channel.send(this.#pendingFrom, this.#pendingTo - this.#pendingFrom);
+      if (sent === -ERRNO.EAGAIN[0]) return false;
+      if (sent < 0) throw gone(-sent);
+      this.#pendingFrom += sent;
+    }
+    return true;
+  }
+
+  /**
+   * Sends a command whose payload of `size` bytes lies at 16 of the channel's request area already, and returns its message
+   * id. Waits at most `timeoutMs` for a peer that does not read. Throws `PEER_GONE` or `PEER_SILENT`.
+   */
+  command(
+    command: number,
+    size: number,
+    options: { readonly noReply?: boolean; readonly fds?: readonly FileDescriptor[]; readonly timeoutMs?: number } = {},
+  ): number {
+    const { noReply = false, fds = NO_FDS, timeoutMs = 2000 } = options;
+    const until = performance.now() + timeoutMs;
+    while (!this.flush()) this.#waitWritable(until, command);
+    const id = this.#nextId;
+    this.#nextId = (id + 1) & 0xffff;
+    const { words } = this.channel.request;
+    const total = HEADER_SIZE + size;
+    words[0] = (id | (command << 16)) >>> 0;
+    words[1] = total;
+    words[2] = noReply ? HeaderFlag.COMMAND | HeaderFlag.NO_REPLY : HeaderFlag.COMMAND;
+    words[3] = 0;
+    for (let at = 0; at < total; ) {
+      const sent =
+        at === 0 ? this.channel.sendWithFds(0, total, fds, "request") : this.channel.send(at, total - at, "request");
+      if (sent === -ERRNO.EAGAIN[0]) this.#waitWritable(until, command);
+      else if (sent < 0) throw gone(-sent);
+      else at += sent;
+    }
+    return id;
+  }
+
+  /**
+   * Waits at most `timeoutMs` for the reply with `id` and leaves it as the reader's current message: look at it, then call
+   * `reader.consume()`. Commands that come before are given to `onCommand`, which must copy what it keeps. Whoever waits
+   * while a message is being handled holds that (`reader.hold()`) before. Throws `PEER_GONE`, `PEER_SILENT`.
+   */
+  awaitReply(id: number, command: number, timeoutMs: number, onCommand: (message: Message) => void): void {
+    const started = performance.now();
+    for (;;) {
+      while (this.reader.next()) {
+        const { frame } = this.reader;
+        const { view } = this.channel.input;
+        const isReply = (view.getUint32(frame + HeaderOffset.FLAGS, true) & HeaderFlag.TYPE_MASK) === HeaderFlag.REPLY;
+        if (isReply && view.getUint16(frame + HeaderOffset.MESSAGE_ID, true) === id) return;
+        if (!isReply) onCommand(this.message());
+        this.reader.consume();
+      }
+      const count = this.reader.fill();
+      if (count > 0) continue;
+      if (count === 0) throw gone(0);
+      if (count !== -ERRNO.EAGAIN[0]) throw gone(-count);
+      const waited = performance.now() - started;
+      if (waited < LOOKING_MS) continue;
+      if (waited >= timeoutMs || !this.channel.wait("readable", timeoutMs - waited)) throw silent(command, timeoutMs);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.reader.close();
+    this.channel[Symbol.dispose]();
+  }
+
+  #waitWritable(until: number, command: number): void {
+    const left = until - performance.now();
+    if (left <= 0 || !this.channel.wait("writable", left)) throw silent(command, 0);
+  }
+
+  #send(total: number, fds: readonly FileDescriptor[]): void {
+    if (this.sending) throw new Ring3Error("PROTOCOL_STATE", "a reply is still being sent");
+    const sent = fds.length === 0 ? this.channel.send(0, total) : this.channel.sendWithFds(0, total, fds);
+    if (sent === total) return;
+    if (sent < 0 && sent !== -ERRNO.EAGAIN[0]) throw gone(-sent);
+    if (sent < 0 && fds.length > 0) {
+      // The descriptors must go with the first byte, and are not ours to keep until the peer reads.
+      if (!this.channel.wait("writable", 1000)) throw silent(0, 1000);
+      this.#send(total, fds);
+      return;
+    }
+    this.#pendingFrom = Math.max(sent, 0);
+    this.#pendingTo = total;
+  }
+}
+
+function gone(errno: number): Ring3Error {
+  const why = errno === 0 ? "it closed the connection" : errnoName(errno);
+  return new Ring3Error("PEER_GONE", `the peer is gone: ${why}`, errno === 0 ? {} : { errno: errnoName(errno) });
+}
+
+function silent(command: number, timeoutMs: number): Ring3Error {
+  const what = command === 0 ? "read its replies" : `answer ${commandName(command)}`;
+  return new Ring3Error("PEER_SILENT", `the peer did not ${what} within ${timeoutMs} ms`, { errno: "ETIMEDOUT" });
+}

@@ -1,0 +1,202 @@
+// What each command does, once a client is admitted. Errors are thrown with an errno, which becomes the reply.
+import type { FileDescriptor } from "../linux/index.ts";
+import type { VirtualFunction } from "../virtual/function.ts";
+import type { Message } from "./connection.ts";
+import { closeAll } from "./framing.ts";
+import {
+  Command,
+  commandName,
+  HEADER_SIZE,
+  MigrationData,
+  MultiWrite,
+  Region,
+  RegionAccess,
+  RegionWriteMulti,
+} from "./messages.ts";
+import { type ClientExchange, ServerDma } from "./server-dma.ts";
+import { ServerFeatures } from "./server-features.ts";
+import { ServerInterrupts } from "./server-interrupts.ts";
+import { ServerIoFds } from "./server-io-fds.ts";
+import { ServerMigration } from "./server-migration.ts";
+import type { ServeOptions } from "./server-options.ts";
+import { checkPayload, refusal } from "./server-refusal.ts";
+import { type RegionReply, ServerRegions } from "./server-regions.ts";
+import type { Counters } from "./server-statistics.ts";
+import type { Proposal } from "./server-version.ts";
+
+/** A reply: `size` bytes of payload, given here or already in the output area. */
+export interface Answer {
+  readonly size: number;
+  readonly payload?: Uint8Array;
+  readonly fds?: readonly FileDescriptor[];
+  /** Whether the command may have changed the function's state. */
+  readonly changed: boolean;
+}
+
+type Handler = (payload: Uint8Array, fds: readonly FileDescriptor[]) => Answer | Promise<Answer>;
+
+export interface CommandParts {
+  readonly fn: VirtualFunction;
+  readonly client: ClientExchange;
+  readonly counters: Counters;
+  readonly options: ServeOptions;
+  readonly proposal: Proposal;
+  /** Bytes of data that the server takes or gives in one message. */
+  readonly maximumTransferBytes: number;
+  /** The connection's output area. */
+  readonly output: Uint8Array;
+  readonly persist: () => void;
+}
+
+const DATA = HEADER_SIZE + RegionAccess.size;
+const NOTHING: Answer = { size: 0, changed: false };
+const CHANGED: Answer = { size: 0, changed: true };
+const TAKES_FDS: ReadonlySet<number> = new Set([Command.DMA_MAP, Command.DEVICE_SET_IRQS]);
+
+export class ServerCommands implements Disposable {
+  readonly #parts: CommandParts;
+  readonly #dma: ServerDma;
+  readonly #interrupts: ServerInterrupts;
+  readonly #regions: ServerRegions;
+  readonly #ioFds: ServerIoFds;
+  readonly #migration: ServerMigration;
+  readonly #features: ServerFeatures;
+  readonly #handlers: Readonly<Record<number, Handler>>;
+
+  constructor(parts: CommandParts) {
+    const { fn, client, counters, options, proposal, persist } = parts;
+    this.#parts = parts;
+    this.#dma = new ServerDma(fn, client, counters, options.trustUnsealedMemory === true);
+    this.#interrupts = new ServerInterrupts(fn, counters, persist);
+    this.#regions = new ServerRegions(fn, proposal.bare);
+    this.#ioFds = new ServerIoFds(fn, options.ioEventFds ?? [], persist);
+    this.#migration = new ServerMigration(fn);
+    this.#features = new ServerFeatures(fn, this.#migration);
+    const most = parts.maximumTransferBytes;
+    this.#handlers = {
+      [Command.DMA_MAP]: (payload, fds) => {
+        this.#dma.map(payload, fds);
+        return NOTHING;
+      },
+      [Command.DMA_UNMAP]: (payload) => plain(this.#dma.unmap(payload, most)),
+      [Command.DEVICE_GET_INFO]: (payload) => plain(this.#regions.deviceInfo(payload)),
+      [Command.DEVICE_GET_REGION_INFO]: (payload) => withFds(this.#regions.info(payload)),
+      [Command.DEVICE_GET_REGION_IO_FDS]: (payload) => withFds(this.#ioFds.reply(payload, proposal.maximumFds)),
+      [Command.DEVICE_GET_IRQ_INFO]: (payload) => plain(this.#interrupts.info(payload)),
+      [Command.DEVICE_SET_IRQS]: (payload, fds) => {
+        this.#interrupts.set(payload, fds);
+        return CHANGED;
+      },
+      [Command.REGION_READ]: (payload) => this.#read(payload),
+      [Command.REGION_WRITE]: (payload) => this.#write(payload),
+      [Command.REGION_WRITE_MULTI]: (payload) => this.#writeMulti(payload),
+      [Command.DEVICE_RESET]: () => {
+        fn.resetForUser();
+        this.#migration.reset();
+        return CHANGED;
+      },
+      [Command.DEVICE_FEATURE]: (payload) => {
+        const reply = this.#features.handle(payload, most);
+        return reply instanceof Promise ? reply.then(changing) : changing(reply);
+      },
+      [Command.MIG_DATA_READ]: (payload) => this.#readMigration(payload),
+      [Command.MIG_DATA_WRITE]: (payload) => this.#writeMigration(payload),
+    };
+  }
+
+  execute({ command, payload, fds }: Message): Answer | Promise<Answer> {
+    const handler = this.#handlers[command];
+    if (!TAKES_FDS.has(command)) closeAll(fds);
+    if (handler === undefined) {
+      throw refusal("EINVAL", `${commandName(command)} is no command for a server that has been greeted`);
+    }
+    return handler(payload, fds);
+  }
+
+  [Symbol.dispose](): void {
+    this.#ioFds[Symbol.dispose]();
+    this.#interrupts[Symbol.dispose]();
+    this.#dma[Symbol.dispose]();
+    this.#regions[Symbol.dispose]();
+    this.#migration.reset();
+  }
+
+  #read(payload: Uint8Array): Answer {
+    const { offset, region, count } = this.#access(payload);
+    const { output } = this.#parts;
+    // Straight to where the reply is sent from. A device that talks to the client meanwhile uses another area for that.
+    this.#regions.read(region, offset, output.subarray(DATA, DATA + count));
+    output.set(payload.subarray(0, RegionAccess.size), HEADER_SIZE);
+    return { size: RegionAccess.size + count, changed: region <= Region.BAR5 };
+  }
+
+  #write(payload: Uint8Array): Answer {
+    const { offset, region, count } = this.#access(payload);
+    const data = payload.subarray(RegionAccess.size);
+    if (data.length !== count) throw refusal("EINVAL", `${data.length} bytes of data came for a count of ${count}`);
+    this.#regions.write(region, offset, data);
+    return { size: RegionAccess.size, payload: payload.subarray(0, RegionAccess.size), changed: true };
+  }
+
+  #access(payload: Uint8Array): { offset: number; region: number; count: number } {
+    checkPayload(payload, RegionAccess.size, "a region access");
+    const { offset, region, count } = RegionAccess.from(payload);
+    if (count > this.#parts.maximumTransferBytes) {
+      throw refusal("EINVAL", `${count} bytes are more than ${this.#parts.maximumTransferBytes}`);
+    }
+    this.#regions.check(region, offset, count);
+    return { offset: Number(offset), region, count };
+  }
+
+  /** All writes are checked before the first is done. */
+  #writeMulti(payload: Uint8Array): Answer {
+    checkPayload(payload, RegionWriteMulti.size, "REGION_WRITE_MULTI");
+    const { wr_cnt } = RegionWriteMulti.from(payload);
+    const room = Math.floor((payload.length - RegionWriteMulti.size) / MultiWrite.size);
+    if (wr_cnt > BigInt(room)) throw refusal("EINVAL", `${wr_cnt} writes were announced, ${room} came`);
+    const writes = Array.from({ length: Number(wr_cnt) }, (_, i) => {
+      const at = RegionWriteMulti.size + i * MultiWrite.size;
+      const { offset, region, count } = MultiWrite.from(payload, at);
+      if (count > 8) throw refusal("EINVAL", `a write of ${count} bytes, where 8 are possible`);
+      this.#regions.check(region, offset, count);
+      return { offset: Number(offset), region, data: payload.subarray(at + 16, at + 16 + count) };
+    });
+    for (const { offset, region, data } of writes) this.#regions.write(region, offset, data);
+    return { size: RegionWriteMulti.size, payload: payload.subarray(0, RegionWriteMulti.size), changed: true };
+  }
+
+  #readMigration(payload: Uint8Array): Answer {
+    checkPayload(payload, MigrationData.size, "MIG_DATA_READ");
+    const { argsz, size } = MigrationData.from(payload);
+    if (argsz < MigrationData.size || size > argsz - MigrationData.size) {
+      throw refusal("EINVAL", `argsz ${argsz} does not hold ${size} bytes of data`);
+    }
+    if (size > this.#parts.maximumTransferBytes) throw refusal("EINVAL", `${size} bytes are too many at a time`);
+    const data = this.#migration.read(size);
+    const reply = new Uint8Array(MigrationData.size + data.length);
+    reply.set(MigrationData.bytes({ argsz: reply.length, size: data.length }));
+    reply.set(data, MigrationData.size);
+    return plain(reply);
+  }
+
+  #writeMigration(payload: Uint8Array): Answer {
+    checkPayload(payload, MigrationData.size, "MIG_DATA_WRITE");
+    const { size } = MigrationData.from(payload);
+    const data = payload.subarray(MigrationData.size);
+    if (data.length !== size) throw refusal("EINVAL", `${data.length} bytes of data came, ${size} were announced`);
+    this.#migration.write(data);
+    return NOTHING;
+  }
+}
+
+function plain(payload: Uint8Array): Answer {
+  return { size: payload.length, payload, changed: false };
+}
+
+function changing(payload: Uint8Array): Answer {
+  return { size: payload.length, payload, changed: true };
+}
+
+function withFds({ payload, fds }: RegionReply): Answer {
+  return { size: payload.length, payload, fds, changed: false };
+}

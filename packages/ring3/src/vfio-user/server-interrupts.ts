@@ -1,0 +1,188 @@
+// GET_IRQ_INFO and SET_IRQS: a client's eventfds as signals of the function's interrupts. Descriptors come in chunks, a
+// message without any takes signals away, and one that is no eventfd could block whoever signals it, so it is refused.
+import { becomesSignal, EventFd, type FileDescriptor, type Watch } from "../linux/index.ts";
+import type { VirtualFunction } from "../virtual/function.ts";
+import type { InterruptKind } from "../virtual/interrupts.ts";
+import { closeAll } from "./framing.ts";
+import { IRQ_COUNT, Irq, IrqFlag, IrqInfo, IrqSet, IrqSetFlag } from "./messages.ts";
+import { checkPayload, refusal } from "./server-refusal.ts";
+import type { Counters } from "./server-statistics.ts";
+
+const KINDS: readonly InterruptKind[] = ["intx", "msi", "msix", "error", "request"];
+const { DATA_NONE, DATA_BOOL, DATA_EVENTFD, ACTION_MASK, ACTION_UNMASK, ACTION_TRIGGER } = IrqSetFlag;
+
+export class ServerInterrupts implements Disposable {
+  readonly #fn: VirtualFunction;
+  readonly #counters: Counters;
+  readonly #beforeSignal: () => void;
+  /** The client's eventfds by kind and vector. */
+  readonly #signals: readonly Map<number, EventFd>[] = KINDS.map(() => new Map<number, EventFd>());
+  /** Signalled when the line is masked; a signal of the other unmasks it, as the kernel's does for KVM's resampling. */
+  #maskSignal: EventFd | undefined;
+  #unmaskSignal: { readonly event: EventFd; readonly watch: Watch } | undefined;
+
+  /** `beforeSignal` is called before the client learns of an interrupt. */
+  constructor(fn: VirtualFunction, counters: Counters, beforeSignal: () => void) {
+    this.#fn = fn;
+    this.#counters = counters;
+    this.#beforeSignal = beforeSignal;
+  }
+
+  info(payload: Uint8Array): Uint8Array {
+    checkPayload(payload, IrqInfo.size, "GET_IRQ_INFO");
+    const { argsz, index } = IrqInfo.from(payload);
+    if (argsz < IrqInfo.size) throw refusal("EINVAL", `argsz ${argsz} is less than ${IrqInfo.size}`);
+    const count = this.#count(index);
+    const line = IrqFlag.EVENTFD | IrqFlag.MASKABLE | IrqFlag.AUTOMASKED;
+    // MSI-X vectors can be added one by one, so that only it says nothing of sets.
+    const flags = index === Irq.INTX ? line : index === Irq.MSIX ? IrqFlag.EVENTFD : IrqFlag.EVENTFD | IrqFlag.NORESIZE;
+    return IrqInfo.bytes({ argsz: IrqInfo.size, flags, index, count });
+  }
+
+  set(payload: Uint8Array, fds: readonly FileDescriptor[]): void {
+    const unused = new Set(fds);
+    try {
+      checkPayload(payload, IrqSet.size, "SET_IRQS");
+      const { argsz, flags, index, start, count } = IrqSet.from(payload);
+      if (argsz < IrqSet.size) throw refusal("EINVAL", `argsz ${argsz} is less than ${IrqSet.size}`);
+      const data = flags & IrqSetFlag.DATA_MASK;
+      const action = flags & IrqSetFlag.ACTION_MASK_BITS;
+      if ((flags & ~(IrqSetFlag.DATA_MASK | IrqSetFlag.ACTION_MASK_BITS)) !== 0 || !one(data) || !one(action)) {
+        throw refusal("EINVAL", `flags 0x${flags.toString(16)} do not name one kind of data and one action`);
+      }
+      const available = this.#count(index);
+      if (start > available || count > available - start) {
+        throw refusal("EINVAL", `interrupts ${start} to ${start + count} of ${available}`);
+      }
+      if (fds.length > 0 && data !== DATA_EVENTFD) throw refusal("EINVAL", "descriptors without the flag for them");
+      if (count === 0) {
+        if (data !== DATA_NONE || action !== ACTION_TRIGGER || start !== 0) {
+          throw refusal("EINVAL", "a count of 0 disables: start 0, no data, the action trigger");
+        }
+        this.#disable(index);
+      } else if (data === DATA_EVENTFD) {
+        if (fds.length !== 0 && fds.length !== count) {
+          throw refusal("EINVAL", `${fds.length} descriptors for ${count} interrupts`);
+        }
+        this.#setSignals(index, action, start, count, fds, unused);
+      } else {
+        const bools = data === DATA_BOOL ? payload.subarray(IrqSet.size) : undefined;
+        if (bools !== undefined && bools.length < count)
+          throw refusal("EINVAL", `${bools.length} of ${count} booleans`);
+        for (let i = 0; i < count; i++) {
+          if (bools === undefined || bools[i] !== 0) this.#act(index, action, start + i);
+        }
+      }
+    } finally {
+      closeAll([...unused]);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    for (const signals of this.#signals) {
+      for (const event of signals.values()) event[Symbol.dispose]();
+      signals.clear();
+    }
+    this.#dropLineSignals();
+  }
+
+  #count(index: number): number {
+    if (index >= IRQ_COUNT) throw refusal("EINVAL", `there is no interrupt index ${index}`);
+    const { intx, msi, msix } = this.#fn.interrupts.available;
+    return [intx, msi, msix, 1, 1][index] as number;
+  }
+
+  #disable(index: number): void {
+    this.#fn.interrupts.disconnect(KINDS[index] as InterruptKind);
+    const signals = this.#signals[index] as Map<number, EventFd>;
+    for (const event of signals.values()) event[Symbol.dispose]();
+    signals.clear();
+    if (index === Irq.INTX) this.#dropLineSignals();
+  }
+
+  #setSignals(
+    index: number,
+    action: number,
+    start: number,
+    count: number,
+    fds: readonly FileDescriptor[],
+    unused: Set<FileDescriptor>,
+  ): void {
+    for (const fd of fds) {
+      if (!becomesSignal(fd)) throw refusal("EINVAL", "a descriptor is no eventfd");
+    }
+    if (action !== ACTION_TRIGGER) {
+      if (index !== Irq.INTX) throw refusal("ENOTTY", "only INTx is masked by signals");
+      this.#setLineSignal(action, fds[0], unused);
+      return;
+    }
+    const kind = KINDS[index] as InterruptKind;
+    const signals = this.#signals[index] as Map<number, EventFd>;
+    for (let i = 0; i < count; i++) {
+      const vector = start + i;
+      const fd = fds[i];
+      const before = signals.get(vector);
+      if (fd === undefined) {
+        this.#fn.interrupts.connect(kind, vector, undefined);
+        signals.delete(vector);
+      } else {
+        unused.delete(fd);
+        const event = new EventFd(fd);
+        signals.set(vector, event);
+        const line = index === Irq.INTX;
+        this.#fn.interrupts.connect(kind, vector, {
+          signal: () => {
+            this.#counters.interrupts++;
+            this.#beforeSignal();
+            if (!event.fd.closed) event.write();
+            // Each delivery masks the line.
+            if (line) this.#maskSignal?.write();
+          },
+        });
+      }
+      before?.[Symbol.dispose]();
+    }
+  }
+
+  #setLineSignal(action: number, fd: FileDescriptor | undefined, unused: Set<FileDescriptor>): void {
+    if (action === ACTION_MASK) {
+      this.#maskSignal?.[Symbol.dispose]();
+      this.#maskSignal = undefined;
+      if (fd === undefined) return;
+      unused.delete(fd);
+      this.#maskSignal = new EventFd(fd);
+      return;
+    }
+    this.#unmaskSignal?.watch[Symbol.dispose]();
+    this.#unmaskSignal?.event[Symbol.dispose]();
+    this.#unmaskSignal = undefined;
+    if (fd === undefined) return;
+    unused.delete(fd);
+    const event = new EventFd(fd);
+    const watch = event.watch(() => this.#fn.interrupts.unmaskLine(), { keepsAlive: false });
+    this.#unmaskSignal = { event, watch };
+  }
+
+  #act(index: number, action: number, vector: number): void {
+    if (action === ACTION_TRIGGER) this.#fn.interrupts.trigger(KINDS[index] as InterruptKind, vector);
+    else if (index !== Irq.INTX)
+      throw refusal("ENOTTY", "only INTx can be masked; MSI and MSI-X have masks of their own");
+    else if (action === ACTION_UNMASK) this.#fn.interrupts.unmaskLine();
+    else {
+      this.#fn.interrupts.maskLine();
+      this.#maskSignal?.write();
+    }
+  }
+
+  #dropLineSignals(): void {
+    this.#maskSignal?.[Symbol.dispose]();
+    this.#maskSignal = undefined;
+    this.#unmaskSignal?.watch[Symbol.dispose]();
+    this.#unmaskSignal?.event[Symbol.dispose]();
+    this.#unmaskSignal = undefined;
+  }
+}
+
+function one(bits: number): boolean {
+  return bits !== 0 && (bits & (bits - 1)) === 0;
+}

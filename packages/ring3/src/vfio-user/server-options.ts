@@ -1,0 +1,96 @@
+// How a function is served, and what the server tells whoever runs it.
+import type { PeerCredentials } from "../linux/index.ts";
+import type { BarIndex } from "../pci/function.ts";
+import type { IoEventFd } from "../virtual/declaration.ts";
+
+/** Where a function's state outlives the process. */
+export interface StateStore {
+  /** What was saved last; `undefined` where nothing was. */
+  load(): Uint8Array | undefined;
+  /** Keeps `state`, all of it or nothing, so that a process that is killed leaves the one before or this one. */
+  save(state: Uint8Array): void;
+}
+
+/** How a function is served. */
+export interface ServeOptions {
+  /** Permissions of the socket; 0o600 by default. */
+  readonly mode?: number;
+  /** Owner of the socket; the process's by default. */
+  readonly owner?: { readonly uid: number; readonly gid: number };
+  /** Users who may connect; whoever the socket's permissions let by default. */
+  readonly allowUids?: readonly number[];
+  /** Whether the function stays as it is when a client leaves; otherwise it is reset, and the next finds it as new. */
+  readonly keepState?: boolean;
+  /**
+   * Keeps the function's state in a file of this path, or by these hooks. It is loaded at the start. It is saved before the
+   * reply to every message that may have changed it, after every burst of polled work and before waiting: what a client
+   * knows to have happened is in it. Implies `keepState`.
+   */
+  readonly state?: string | StateStore;
+  /** Whether to use a second socket for messages to the client, where that offers it; yes by default. */
+  readonly twinSocket?: boolean;
+  /**
+   * Maps client memory that the client can truncate later, which would kill this process. By default such memory is read
+   * and written by system calls.
+   */
+  readonly trustUnsealedMemory?: boolean;
+  /** Bytes of data in one message at most, 1 MiB by default. */
+  readonly maximumTransferBytes?: number;
+  /** How long a message to the client may take, in milliseconds, before the client is disconnected. 2000 by default. */
+  readonly clientTimeoutMs?: number;
+  /** Writes to offer as signals, besides those that the function's BARs name. */
+  readonly ioEventFds?: readonly ({ readonly bar: BarIndex } & IoEventFd)[];
+  /** Called with each event, besides the listeners of {@link FunctionServer.on}. */
+  readonly onEvent?: (event: ServerEvent) => void;
+  /** Called for every message that is received or sent, for tracing. It makes the server slower. */
+  readonly onMessage?: (message: TracedMessage) => void;
+}
+
+export interface TracedMessage {
+  readonly direction: "received" | "sent";
+  /** As in the specification, without the prefix: `REGION_READ`. */
+  readonly command: string;
+  readonly kind: "command" | "reply";
+  readonly messageId: number;
+  /** Bytes, header included. */
+  readonly size: number;
+  readonly fds: number;
+  /** Of a reply: 0 for success. */
+  readonly errno: number;
+}
+
+/** What happens to a server. */
+export type ServerEvent =
+  | ({ readonly type: "connected" } & PeerCredentials)
+  | { readonly type: "disconnected"; readonly pid: number; readonly reason: string }
+  | { readonly type: "refused"; readonly pid: number; readonly uid: number; readonly reason: string }
+  | { readonly type: "fault"; readonly description: string }
+  | { readonly type: "error"; readonly description: string };
+
+/** Counters since the server started. */
+export interface ServerStatistics {
+  /** Messages received, by command. */
+  readonly messages: Readonly<Record<string, number>>;
+  /** Messages to the client, by command. */
+  readonly commandsSent: Readonly<Record<string, number>>;
+  readonly bytesReceived: number;
+  readonly bytesSent: number;
+  /** Error replies. */
+  readonly errorReplies: number;
+  /** Clients that got the function, and those that did not. */
+  readonly connections: number;
+  readonly refusals: number;
+  /** Maps of client memory now, their bytes, and how many there have been. */
+  readonly dmaMaps: number;
+  readonly dmaMappedBytes: number;
+  readonly dmaMapsMade: number;
+  /** Signals sent to the client. */
+  readonly interrupts: number;
+  /** DMA faults and faults of the model. */
+  readonly faults: number;
+  /** Times that the function was polled, and the work that it found. */
+  readonly polls: number;
+  readonly polledWork: number;
+  /** Times that the state was saved. */
+  readonly stateSaves: number;
+}

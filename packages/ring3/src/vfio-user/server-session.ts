@@ -1,0 +1,559 @@
+// One client's connection to a function: receives, answers, and cleans up. Hard about it: the common messages (register
+// accesses) take microseconds only if nothing is decoded, allocated or awaited for them; and whatever a client sends or
+// leaves unsent, nobody else waits for it.
+import { isRing3Error, Ring3Error } from "../binary/error.ts";
+import { ERRNO, type PeerCredentials, UnixSocket, type Watch, watch } from "../linux/index.ts";
+import type { BarIndex } from "../pci/function.ts";
+import type { VirtualFunction } from "../virtual/function.ts";
+import { Connection, type Message } from "./connection.ts";
+import { closeAll } from "./framing.ts";
+import { Command, commandName, HEADER_SIZE, HeaderFlag, Region } from "./messages.ts";
+import { type Answer, ServerCommands } from "./server-commands.ts";
+import type { ClientExchange, ClientReply } from "./server-dma.ts";
+import type { ServeOptions, TracedMessage } from "./server-options.ts";
+import { PollLoop } from "./server-polling.ts";
+import { errnoOf, refusal } from "./server-refusal.ts";
+import type { Counters } from "./server-statistics.ts";
+import { type Proposal, readProposal, versionReply } from "./server-version.ts";
+
+/** What a session needs of its server. */
+export interface SessionHost {
+  readonly fn: VirtualFunction;
+  readonly options: ServeOptions;
+  readonly counters: Counters;
+  /** The client said hello: throws where the function is not for it. */
+  admit(session: Session): void;
+  /** The session is over; `reason` says why. Called once, with everything cleaned up. */
+  ended(session: Session, reason: string): void;
+  /** Saves the function's state, where that is wanted. */
+  persist(): void;
+}
+
+/** What a reply repeats of its command. */
+type Request = Pick<Message, "id" | "command" | "flags">;
+
+const { REGION_READ, REGION_WRITE } = Command;
+const MAXIMUM_FDS = 16;
+const DEFAULT_TRANSFER_BYTES = 1_048_576;
+/** Time for one client before the event loop gets its turn. */
+const TURN_MS = 2;
+/** How long to look for the next message, once a client was seen to follow up that quickly. */
+const LOOK_MS = 0.05;
+const QUICK_MS = 0.1;
+const WASTED_LOOKS = 3;
+/** Times the client's time-out for the rest of a message whose beginning came. */
+const HALF_MESSAGE_FACTOR = 5;
+/** Commands that may wait while a reply is awaited. */
+const MAXIMUM_DEFERRED_BYTES = 2 ** 24;
+const MAXIMUM_DEFERRED_FDS = 256;
+
+export class Session implements ClientExchange {
+  readonly peer: PeerCredentials;
+  readonly connection: Connection;
+  readonly #host: SessionHost;
+  readonly #fn: VirtualFunction;
+  readonly #counters: Counters;
+  readonly #timeoutMs: number;
+  readonly #poll: PollLoop;
+  readonly #trace: ((message: TracedMessage) => void) | undefined;
+  #state: "greeting" | "open" | "closed" = "greeting";
+  #commands: ServerCommands | undefined;
+  #twin: Connection | undefined;
+  #watch: Watch | undefined;
+  #watched: "readable" | "writable" | undefined;
+  /** A message in the connection's buffer is being handled. */
+  #handling = false;
+  #pumping = false;
+  /** The answer to a command takes its time. */
+  #waiting = false;
+  #deferred: Message[] = [];
+  #deferredBytes = 0;
+  #deferredFds = 0;
+  #broken: Ring3Error | undefined;
+  #halfTimer: NodeJS.Timeout | undefined;
+  #lastServedMs = 0;
+  #looks = false;
+  #wasted = 0;
+  maximumTransferBytes: number = DEFAULT_TRANSFER_BYTES;
+
+  /** Takes over a connected socket. */
+  constructor(socket: UnixSocket, peer: PeerCredentials, host: SessionHost) {
+    this.peer = peer;
+    this.#host = host;
+    this.#fn = host.fn;
+    this.#counters = host.counters;
+    this.#timeoutMs = host.options.clientTimeoutMs ?? 2000;
+    this.#trace = host.options.onMessage;
+    this.connection = new Connection(socket.fd, {
+      maximumTransferBytes: host.options.maximumTransferBytes ?? DEFAULT_TRANSFER_BYTES,
+      maximumFds: MAXIMUM_FDS,
+    });
+    this.#poll = new PollLoop(
+      this.#fn,
+      {
+        look: () => this.#look(),
+        worked: () => host.persist(),
+      },
+      this.#counters,
+    );
+    this.#rewatch("readable");
+  }
+
+  get open(): boolean {
+    return this.#state === "open";
+  }
+
+  get closed(): boolean {
+    return this.#state === "closed";
+  }
+
+  get request(): { readonly view: DataView; readonly bytes: Uint8Array } {
+    return (this.#twin ?? this.connection).channel.request;
+  }
+
+  /** Whether the peer has hung up, which the event loop may not have told yet. */
+  hungUp(): boolean {
+    if (this.#state !== "closed" && !this.#pumping) this.#pump();
+    return this.#state === "closed";
+  }
+
+  exchange(command: number, size: number, use: (reply: ClientReply) => void): void {
+    if (this.#broken !== undefined) throw this.#broken;
+    if (this.#state !== "open") throw new Ring3Error("PEER_GONE", "the client is gone");
+    const lane = this.#twin ?? this.connection;
+    const release = this.#handling && lane === this.connection ? lane.reader.hold() : undefined;
+    try {
+      const id = lane.command(command, size, { timeoutMs: this.#timeoutMs });
+      this.#counters.countSent(command, HEADER_SIZE + size);
+      if (this.#trace !== undefined) this.#traceSent(command, "command", id, HEADER_SIZE + size, 0, 0);
+      lane.awaitReply(id, command, this.#timeoutMs, (message) => this.#defer(message, lane));
+      const { view, bytes } = lane.channel.input;
+      this.#counters.bytesReceived += lane.reader.size;
+      try {
+        use({ view, bytes, frame: lane.reader.frame, size: lane.reader.size });
+      } finally {
+        lane.reader.consume();
+      }
+    } catch (error) {
+      if (isRing3Error(error) && (error.code.startsWith("PEER_") || error.code === "MESSAGE_INVALID")) {
+        this.#breakOff(error);
+      }
+      throw error;
+    } finally {
+      release?.();
+    }
+  }
+
+  /** Ends the session and cleans up everything that it had. */
+  close(reason: string): void {
+    if (this.#state === "closed") return;
+    const wasOpen = this.#state === "open";
+    this.#state = "closed";
+    this.#poll[Symbol.dispose]();
+    clearTimeout(this.#halfTimer);
+    this.#watch?.[Symbol.dispose]();
+    this.#watch = undefined;
+    for (const { fds } of this.#deferred.splice(0)) closeAll(fds);
+    if (wasOpen) this.#fn.disconnect({ keepState: this.#keepsState });
+    this.#commands?.[Symbol.dispose]();
+    this.#twin?.[Symbol.dispose]();
+    this.connection[Symbol.dispose]();
+    this.#host.ended(this, reason);
+  }
+
+  /** Answers the greeting, when it comes, with an error. */
+  #refuse(message: Message, error: unknown): void {
+    this.#answerError(message, error);
+    this.close(isRing3Error(error) ? error.message : String(error));
+  }
+
+  get #keepsState(): boolean {
+    const { keepState, state } = this.#host.options;
+    return keepState === true || state !== undefined;
+  }
+
+  // --- Receiving --------------------------------------------------------------------------------------------------
+
+  #rewatch(what: "readable" | "writable" | undefined): void {
+    if (this.#watched === what || this.#state === "closed") return;
+    this.#watch?.[Symbol.dispose]();
+    this.#watched = what;
+    this.#watch =
+      what === undefined
+        ? undefined
+        : watch(this.connection.channel.fd, () => this.#pump(), {
+            readable: what === "readable",
+            writable: what === "writable",
+          });
+  }
+
+  /** From the polling loop: one look at the socket. */
+  #look(): boolean {
+    if (this.#state === "open" && !this.#pumping) this.#pump(true);
+    return this.#state === "open";
+  }
+
+  /** Handles what is there, and with a client that follows up quickly what comes in the next microseconds. */
+  #pump(once = false): void {
+    if (this.#state === "closed" || this.#pumping || this.#waiting) return;
+    this.#pumping = true;
+    try {
+      this.#receive(once);
+    } catch (error) {
+      this.#breakOff(asRing3Error(error));
+    } finally {
+      this.#pumping = false;
+    }
+    if (this.#broken !== undefined) this.close(this.#broken.message);
+    else if (this.connection.reader.partial || this.#halfTimer !== undefined) this.#watchHalf();
+  }
+
+  /** Descriptors of half a message are held for it; one of them may be what keeps the client from looking gone. */
+  #watchHalf(): void {
+    clearTimeout(this.#halfTimer);
+    this.#halfTimer = undefined;
+    const idle = this.#state === "open" && !this.#waiting && !this.connection.sending;
+    if (!idle || !this.connection.reader.partial) return;
+    const timeoutMs = HALF_MESSAGE_FACTOR * this.#timeoutMs;
+    this.#halfTimer = setTimeout(() => this.close(`half a message came, and no more for ${timeoutMs} ms`), timeoutMs);
+    this.#halfTimer.unref();
+  }
+
+  #receive(once: boolean): void {
+    const { connection } = this;
+    const { reader } = connection;
+    if (connection.sending) {
+      if (!connection.flush()) return;
+      this.#rewatch("readable");
+    }
+    const started = performance.now();
+    let servedAt = 0;
+    for (;;) {
+      while (this.#deferred.length > 0 || reader.next()) {
+        if (this.#deferred.length > 0) this.#serveDeferred();
+        else this.#serve();
+        if (this.#state === "closed" || this.#broken !== undefined || this.#waiting) return;
+        if (connection.sending) {
+          // The client does not read its replies: nothing more is handled for it until it does.
+          this.#rewatch("writable");
+          return;
+        }
+        servedAt = performance.now();
+        if (servedAt - started > TURN_MS) {
+          setImmediate(() => this.#pump());
+          return;
+        }
+      }
+      const looking = servedAt !== 0 && !once && this.#mayLook(started, servedAt);
+      // The client needs a moment for its next message, and perhaps this processor.
+      if (looking) connection.channel.yieldProcessor();
+      const count = reader.fill();
+      if (count > 0) continue;
+      if (count === 0) throw new Ring3Error("PEER_GONE", "the client left");
+      if (count !== -ERRNO.EAGAIN[0]) throw new Ring3Error("PEER_GONE", `the connection failed (errno ${-count})`);
+      if (looking) {
+        const now = performance.now();
+        if (now - servedAt < LOOK_MS && now - started < TURN_MS) continue;
+        this.#wasted = servedAt - started > QUICK_MS ? 0 : this.#wasted + 1;
+        if (this.#wasted >= WASTED_LOOKS) this.#looks = false;
+      }
+      if (servedAt !== 0) this.#lastServedMs = servedAt;
+      return;
+    }
+  }
+
+  /** Looking pays with a client that was seen to follow up quickly. A function that is polled is looked after by that. */
+  #mayLook(started: number, servedAt: number): boolean {
+    if (!this.#looks) {
+      this.#looks = started - this.#lastServedMs < QUICK_MS && !this.#fn.polled;
+      this.#lastServedMs = servedAt;
+      this.#wasted = 0;
+    }
+    return this.#looks;
+  }
+
+  /** A command that came while a reply was awaited is kept: its bytes are overwritten soon. */
+  #defer(message: Message, lane: Connection): void {
+    this.#deferredBytes += message.bytes.length;
+    this.#deferredFds += message.fds.length;
+    const tooMuch = this.#deferredBytes > MAXIMUM_DEFERRED_BYTES || this.#deferredFds > MAXIMUM_DEFERRED_FDS;
+    if (lane !== this.connection || tooMuch) {
+      closeAll(message.fds);
+      throw new Ring3Error(
+        "PEER_MISBEHAVES",
+        tooMuch
+          ? "the client sends commands and does not answer the server's"
+          : "the client sent a command on the socket for the server's commands",
+      );
+    }
+    const bytes = message.bytes.slice();
+    this.#deferred.push({ ...message, bytes, payload: bytes.subarray(HEADER_SIZE) });
+  }
+
+  #serveDeferred(): void {
+    const message = this.#deferred.shift() as Message;
+    this.#deferredBytes -= message.bytes.length;
+    this.#deferredFds -= message.fds.length;
+    this.#counters.countReceived(message.command, message.bytes.length);
+    this.#handle(message);
+  }
+
+  #serve(): void {
+    const { reader, channel } = this.connection;
+    const { words } = channel.input;
+    if ((reader.frame & 3) === 0 && this.#state === "open" && this.#trace === undefined) {
+      const at = reader.frame >>> 2;
+      const command = (words[at] as number) >>> 16;
+      if (command === REGION_READ ? this.#fastRead(at) : command === REGION_WRITE && this.#fastWrite(at)) {
+        reader.consume();
+        return;
+      }
+    }
+    const message = this.connection.message();
+    this.#counters.countReceived(message.command, message.bytes.length);
+    this.#handling = true;
+    try {
+      this.#handle(message);
+    } finally {
+      this.#handling = false;
+      if (!channel.closed) reader.consume();
+    }
+  }
+
+  // --- Register accesses of one aligned piece ---------------------------------------------------------------------
+
+  #fastRead(at: number): boolean {
+    const { connection } = this;
+    const words = connection.channel.input.words;
+    const region = words[at + 6] as number;
+    const offset = words[at + 4] as number;
+    const count = words[at + 7] as number;
+    if (words[at + 1] !== 32 || words[at + 2] !== 0 || words[at + 5] !== 0) return false;
+    if ((count !== 4 && count !== 2 && count !== 1) || (offset & (count - 1)) !== 0) return false;
+    const fn = this.#fn;
+    let value: number;
+    this.#handling = true;
+    try {
+      if (region <= Region.BAR5) {
+        if (offset + count > (fn.bars[region] as { size: number }).size) return false;
+        value = fn.barRead(region as BarIndex, offset, count);
+      } else if (region === Region.CONFIG) {
+        if (offset + count > fn.config.size) return false;
+        value = fn.config.read(offset, count);
+      } else return false;
+    } finally {
+      this.#handling = false;
+    }
+    this.#counters.countReceived(REGION_READ, 32);
+    const head = words[at] as number;
+    const out = connection.channel.output.words;
+    out[4] = offset;
+    out[5] = 0;
+    out[6] = region;
+    out[7] = count;
+    out[8] = value;
+    connection.reply(head & 0xffff, REGION_READ, 16 + count);
+    this.#counters.bytesSent += 32 + count;
+    return true;
+  }
+
+  #fastWrite(at: number): boolean {
+    const { connection } = this;
+    const words = connection.channel.input.words;
+    const region = words[at + 6] as number;
+    const offset = words[at + 4] as number;
+    const count = words[at + 7] as number;
+    const flags = words[at + 2] as number;
+    if (words[at + 1] !== 32 + count || (flags & ~HeaderFlag.NO_REPLY) !== 0 || words[at + 5] !== 0) return false;
+    if ((count !== 4 && count !== 2 && count !== 1) || (offset & (count - 1)) !== 0) return false;
+    const fn = this.#fn;
+    const word = words[at + 8] as number;
+    const value = count === 4 ? word : word & (count === 2 ? 0xffff : 0xff);
+    const head = words[at] as number;
+    this.#handling = true;
+    try {
+      if (region <= Region.BAR5) {
+        if (offset + count > (fn.bars[region] as { size: number }).size) return false;
+        fn.barWrite(region as BarIndex, offset, count, value);
+      } else if (region === Region.CONFIG) {
+        if (offset + count > fn.config.size) return false;
+        fn.config.write(offset, count, value);
+      } else return false;
+    } finally {
+      this.#handling = false;
+    }
+    this.#counters.countReceived(REGION_WRITE, 32 + count);
+    this.#host.persist();
+    if (fn.polled) this.#poll.attend();
+    if (flags !== 0 || this.#broken !== undefined) return true;
+    const out = connection.channel.output.words;
+    out[4] = offset;
+    out[5] = 0;
+    out[6] = region;
+    out[7] = count;
+    connection.reply(head & 0xffff, REGION_WRITE, 16);
+    this.#counters.bytesSent += 32;
+    return true;
+  }
+
+  // --- All messages -----------------------------------------------------------------------------------------------
+
+  #handle(message: Message): void {
+    if (this.#trace !== undefined) this.#traceReceived(message);
+    const type = message.flags & HeaderFlag.TYPE_MASK;
+    if (type === HeaderFlag.REPLY) {
+      // To a command that timed out, or to none.
+      closeAll(message.fds);
+    } else if (type !== HeaderFlag.COMMAND) {
+      closeAll(message.fds);
+      throw new Ring3Error("MESSAGE_INVALID", `the client sent a message of type ${type}`);
+    } else if (this.#state === "greeting") this.#greet(message);
+    else this.#answer(message);
+  }
+
+  #answer(message: Message): void {
+    let answer: Answer | Promise<Answer>;
+    try {
+      answer = (this.#commands as ServerCommands).execute(message);
+    } catch (error) {
+      if (this.#broken === undefined) this.#answerError(message, error);
+      return;
+    }
+    if (answer instanceof Promise) this.#answerLater(message, answer);
+    else this.#finish(message, answer);
+  }
+
+  /** Nothing else is handled for the client until the answer is there. */
+  #answerLater({ id, command, flags }: Message, answer: Promise<Answer>): void {
+    const request = { id, command, flags };
+    this.#waiting = true;
+    this.#rewatch(undefined);
+    const goOn = (act: () => void): void => {
+      if (this.#state !== "open") return;
+      this.#waiting = false;
+      try {
+        act();
+      } catch (error) {
+        this.#breakOff(asRing3Error(error));
+        return;
+      }
+      this.#rewatch(this.connection.sending ? "writable" : "readable");
+      this.#pump();
+    };
+    answer.then(
+      (given) => goOn(() => this.#finish(request, given)),
+      (error: unknown) => goOn(() => this.#answerError(request, error)),
+    );
+  }
+
+  #finish(message: Request, answer: Answer): void {
+    if (this.#state !== "open" || this.#broken !== undefined) return;
+    if (answer.changed) {
+      this.#host.persist();
+      if (this.#fn.polled) this.#poll.attend();
+    }
+    if ((message.flags & HeaderFlag.NO_REPLY) !== 0) return;
+    if (answer.payload !== undefined) this.connection.channel.output.bytes.set(answer.payload, HEADER_SIZE);
+    this.connection.reply(message.id, message.command, answer.size, 0, answer.fds);
+    this.#counters.bytesSent += HEADER_SIZE + answer.size;
+    if (this.#trace !== undefined) {
+      this.#traceSent(message.command, "reply", message.id, HEADER_SIZE + answer.size, answer.fds?.length ?? 0, 0);
+    }
+  }
+
+  #answerError(message: Request, error: unknown): void {
+    this.#counters.errorReplies++;
+    if ((message.flags & HeaderFlag.NO_REPLY) !== 0) return;
+    const errno = errnoOf(error);
+    this.connection.reply(message.id, message.command, 0, errno);
+    this.#counters.bytesSent += HEADER_SIZE;
+    if (this.#trace !== undefined) this.#traceSent(message.command, "reply", message.id, HEADER_SIZE, 0, errno);
+  }
+
+  #greet(message: Message): void {
+    closeAll(message.fds);
+    let proposal: Proposal;
+    try {
+      if (message.command !== Command.VERSION) {
+        throw refusal("EINVAL", `${commandName(message.command)} came before VERSION`);
+      }
+      proposal = readProposal(message.payload);
+      this.#host.admit(this);
+    } catch (error) {
+      this.#refuse(message, error);
+      return;
+    }
+    this.#open(message, proposal);
+  }
+
+  #open(message: Message, proposal: Proposal): void {
+    const { options } = this.#host;
+    this.#state = "open";
+    const ours = options.maximumTransferBytes ?? DEFAULT_TRANSFER_BYTES;
+    this.maximumTransferBytes = Math.min(ours, proposal.maximumTransferBytes);
+    this.#commands = new ServerCommands({
+      fn: this.#fn,
+      client: this,
+      counters: this.#counters,
+      options,
+      proposal,
+      maximumTransferBytes: ours,
+      output: this.connection.channel.output.bytes,
+      persist: () => this.#host.persist(),
+    });
+    const twin = proposal.twinSocket && options.twinSocket !== false ? UnixSocket.pair() : undefined;
+    try {
+      if (twin !== undefined) {
+        this.#twin = new Connection(twin[0].fd, { maximumTransferBytes: ours, maximumFds: 1 });
+      }
+      const payload = versionReply(proposal, {
+        maximumFds: MAXIMUM_FDS,
+        maximumTransferBytes: ours,
+        twin: twin?.[1].fd,
+      });
+      this.connection.replyWith(message.id, Command.VERSION, payload, twin === undefined ? [] : [twin[1].fd]);
+      this.#counters.bytesSent += HEADER_SIZE + payload.length;
+      if (this.#trace !== undefined) {
+        this.#traceSent(Command.VERSION, "reply", message.id, HEADER_SIZE + payload.length, twin ? 1 : 0, 0);
+      }
+    } finally {
+      twin?.[1][Symbol.dispose]();
+    }
+    if (this.#fn.polled) this.#poll.attend();
+  }
+
+  /** The connection is of no use any more: it ends as soon as nobody is inside it. */
+  #breakOff(error: Ring3Error): void {
+    this.#broken ??= error;
+    if (!this.#pumping) setImmediate(() => this.close((this.#broken as Ring3Error).message));
+  }
+
+  #traceReceived({ command, id, bytes, fds, flags, error }: Message): void {
+    const kind = (flags & HeaderFlag.TYPE_MASK) === HeaderFlag.REPLY ? "reply" : "command";
+    this.#trace?.({
+      direction: "received",
+      command: commandName(command),
+      kind,
+      messageId: id,
+      size: bytes.length,
+      fds: fds.length,
+      errno: (flags & HeaderFlag.ERROR) === 0 ? 0 : error,
+    });
+  }
+
+  #traceSent(
+    command: number,
+    kind: "command" | "reply",
+    messageId: number,
+    size: number,
+    fds: number,
+    errno: number,
+  ): void {
+    this.#trace?.({ direction: "sent", command: commandName(command), kind, messageId, size, fds, errno });
+  }
+}
+
+function asRing3Error(error: unknown): Ring3Error {
+  if (isRing3Error(error)) return error;
+  return new Ring3Error("SERVER_FAILED", error instanceof Error ? error.message : String(error), { cause: error });
+}

@@ -1,0 +1,72 @@
+// The socket in the file system: made with its permissions from the first moment on, taken over from a server that died,
+// never from one that lives, and removed at the end if it is still ours.
+import { chmodSync, chownSync, fchmodSync, lstatSync, renameSync, type Stats, unlinkSync } from "node:fs";
+import { Ring3Error } from "../binary/error.ts";
+import { probeListener, UnixListener } from "../linux/index.ts";
+
+export interface SocketOptions {
+  readonly mode: number;
+  readonly owner: { readonly uid: number; readonly gid: number } | undefined;
+}
+
+/** A listening socket at a path. Disposal closes it and removes the path, unless somebody else's socket is there by now. */
+export class ServerSocket implements Disposable {
+  readonly path: string;
+  readonly listener: UnixListener;
+  readonly #made: Stats;
+
+  /** Throws `SOCKET_IN_USE` where a server listens at `path`, `SOCKET_PATH_TAKEN` where it is no socket. */
+  constructor(path: string, { mode, owner }: SocketOptions) {
+    this.path = path;
+    removeStale(path);
+    // A new socket's permissions are those of its descriptor, less the umask: nobody else gets in before they are set.
+    this.listener = UnixListener.listen(path, { before: (fd) => fchmodSync(fd.number, mode & 0o700), backlog: 16 });
+    try {
+      this.#made = lstatSync(path);
+      if (owner !== undefined) chownSync(path, owner.uid, owner.gid);
+      chmodSync(path, mode);
+    } catch (error) {
+      this.listener[Symbol.dispose]();
+      unlinkSync(path);
+      throw error;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.listener[Symbol.dispose]();
+    const now = look(this.path);
+    if (now !== undefined && now.ino === this.#made.ino && now.dev === this.#made.dev) unlinkSync(this.path);
+  }
+}
+
+function removeStale(path: string): void {
+  const found = look(path);
+  if (found === undefined) return;
+  if (!found.isSocket()) {
+    throw new Ring3Error("SOCKET_PATH_TAKEN", `${path} is there and no socket: choose another path, or remove it`);
+  }
+  if (probeListener(path) === "live") throw inUse(path);
+  // Two servers may find the same dead socket: whoever moves it away looks again at what it moved.
+  const aside = `${path.slice(0, 90)}.${process.pid}`;
+  try {
+    renameSync(path, aside);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return;
+    throw error;
+  }
+  if (probeListener(aside) === "live") {
+    renameSync(aside, path);
+    throw inUse(path);
+  }
+  unlinkSync(aside);
+}
+
+function look(path: string): Stats | undefined {
+  return lstatSync(path, { throwIfNoEntry: false });
+}
+
+function inUse(path: string): Ring3Error {
+  return new Ring3Error("SOCKET_IN_USE", `another server listens at ${path}: end it, or choose another path`, {
+    errno: "EADDRINUSE",
+  });
+}

@@ -1,0 +1,219 @@
+// Serves a virtual function at a UNIX socket, to one client at a time. Clients that connect are heard first: who says
+// nothing gets nothing and holds up nobody, and who comes while another uses the function is told so.
+import { type PeerCredentials, type UnixSocket, type Watch, watch } from "../linux/index.ts";
+import type { VirtualFunction } from "../virtual/function.ts";
+import type { ServeOptions, ServerEvent, ServerStatistics, StateStore } from "./server-options.ts";
+import { refusal } from "./server-refusal.ts";
+import { Session, type SessionHost } from "./server-session.ts";
+import { ServerSocket } from "./server-socket.ts";
+import { StateFile } from "./server-state.ts";
+import { Counters } from "./server-statistics.ts";
+
+/** Clients that may be connected and have not been admitted. */
+const MAXIMUM_WAITING = 16;
+/** Time to say hello. */
+const GREETING_MS = 5000;
+/** A pause where no connection can be taken: the process has no descriptors left. */
+const ACCEPT_PAUSE_MS = 100;
+
+/** A function at its socket. Disposal disconnects the client and removes the socket; the function is its owner's. */
+export class FunctionServer implements AsyncDisposable {
+  readonly path: string;
+  readonly fn: VirtualFunction;
+  readonly #options: ServeOptions;
+  readonly #socket: ServerSocket;
+  readonly #counters = new Counters();
+  readonly #store: StateStore | undefined;
+  readonly #ownStore: StateFile | undefined;
+  readonly #sessions = new Map<Session, NodeJS.Timeout | undefined>();
+  readonly #sessionHost: SessionHost;
+  readonly #listeners = new Set<(event: ServerEvent) => void>();
+  #watch: Watch | undefined;
+  #pause: NodeJS.Timeout | undefined;
+  #current: Session | undefined;
+  #closed = false;
+
+  /** Use {@link serve}. */
+  constructor(fn: VirtualFunction, path: string, options: ServeOptions) {
+    this.fn = fn;
+    this.path = path;
+    this.#options = options;
+    this.#sessionHost = {
+      fn,
+      options,
+      counters: this.#counters,
+      admit: (session) => this.#admit(session),
+      ended: (session, reason) => this.#ended(session, reason),
+      persist: () => this.#persist(),
+    };
+    this.#ownStore = typeof options.state === "string" ? new StateFile(options.state) : undefined;
+    this.#store = typeof options.state === "object" ? options.state : this.#ownStore;
+    try {
+      const state = this.#store?.load();
+      if (state !== undefined) fn.restore(state);
+      this.#socket = new ServerSocket(path, { mode: options.mode ?? 0o600, owner: options.owner });
+    } catch (error) {
+      this.#ownStore?.[Symbol.dispose]();
+      throw error;
+    }
+    this.#listen();
+  }
+
+  /** Who uses the function now. */
+  get client(): PeerCredentials | undefined {
+    return this.#current?.peer;
+  }
+
+  /** Counters since the start. */
+  get statistics(): ServerStatistics {
+    return this.#counters.snapshot(this.fn.memory);
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** Calls `listener` with what happens, until disposed. */
+  on(listener: (event: ServerEvent) => void): Disposable {
+    this.#listeners.add(listener);
+    return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
+  }
+
+  /** Disconnects the client, removes the socket, and saves the state where that is wanted. */
+  close(): Promise<void> {
+    if (this.#closed) return Promise.resolve();
+    this.#closed = true;
+    clearTimeout(this.#pause);
+    this.#watch?.[Symbol.dispose]();
+    this.#socket[Symbol.dispose]();
+    this.#persist();
+    for (const session of [...this.#sessions.keys()]) session.close("the server was closed");
+    this.#ownStore?.[Symbol.dispose]();
+    return Promise.resolve();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #listen(): void {
+    this.#watch = watch(this.#socket.listener.fd, () => this.#accept());
+  }
+
+  #accept(): void {
+    for (;;) {
+      let socket: UnixSocket | undefined;
+      try {
+        socket = this.#socket.listener.accept();
+      } catch (error) {
+        // Looking again at once would only fail again.
+        this.#emit({ type: "error", description: messageOf(error) });
+        this.#watch?.[Symbol.dispose]();
+        this.#pause = setTimeout(() => this.#listen(), ACCEPT_PAUSE_MS);
+        return;
+      }
+      if (socket === undefined) return;
+      this.#hear(socket);
+    }
+  }
+
+  /** A connection becomes a session that may say hello; too many at a time are hung up on. */
+  #hear(socket: UnixSocket): void {
+    const waiting = this.#sessions.size - (this.#current === undefined ? 0 : 1);
+    try {
+      const peer = socket.peerCredentials();
+      if (waiting >= MAXIMUM_WAITING) {
+        socket[Symbol.dispose]();
+        this.#refused(peer, "too many clients are connected and say nothing");
+        return;
+      }
+      const session = new Session(socket, peer, this.#sessionHost);
+      const timer = setTimeout(() => session.close("it said nothing"), GREETING_MS);
+      timer.unref();
+      this.#sessions.set(session, timer);
+    } catch (error) {
+      socket[Symbol.dispose]();
+      this.#emit({ type: "error", description: messageOf(error) });
+    }
+  }
+
+  #admit(session: Session): void {
+    const { peer } = session;
+    const { allowUids } = this.#options;
+    if (allowUids !== undefined && !allowUids.includes(peer.uid)) {
+      throw refusal("EACCES", `uid ${peer.uid} is not among those that may connect (${allowUids.join(", ")})`);
+    }
+    // The present client may be gone already, and the event loop has not told.
+    if (this.#current !== undefined && !this.#current.hungUp()) {
+      const { pid, uid } = this.#current.peer;
+      throw refusal("EBUSY", `the function is in use by pid ${pid} (uid ${uid}); it has one client at a time`);
+    }
+    this.fn.connect({
+      name: `vfio-user client, pid ${peer.pid} uid ${peer.uid}`,
+      fault: (description) => {
+        this.#counters.faults++;
+        this.#emit({ type: "fault", description });
+      },
+    });
+    this.#current = session;
+    clearTimeout(this.#sessions.get(session));
+    this.#sessions.set(session, undefined);
+    this.#counters.connections++;
+    this.#emit({ type: "connected", ...peer });
+  }
+
+  #ended(session: Session, reason: string): void {
+    clearTimeout(this.#sessions.get(session));
+    this.#sessions.delete(session);
+    if (session === this.#current) {
+      this.#current = undefined;
+      this.#emit({ type: "disconnected", pid: session.peer.pid, reason });
+    } else this.#refused(session.peer, reason);
+  }
+
+  #refused({ pid, uid }: PeerCredentials, reason: string): void {
+    this.#counters.refusals++;
+    this.#emit({ type: "refused", pid, uid, reason });
+  }
+
+  #persist(): void {
+    if (this.#store === undefined) return;
+    try {
+      this.#store.save(this.fn.save());
+      this.#counters.stateSaves++;
+    } catch (error) {
+      this.#emit({ type: "error", description: `the state was not saved: ${messageOf(error)}` });
+    }
+  }
+
+  #emit(event: ServerEvent): void {
+    for (const listener of [this.#options.onEvent, ...this.#listeners]) {
+      try {
+        listener?.(event);
+      } catch (error) {
+        // Whoever listens must not stop the server; the exception is not lost either.
+        queueMicrotask(() => {
+          throw error;
+        });
+      }
+    }
+  }
+}
+
+/**
+ * Serves `fn` at the UNIX socket `path`, to one client at a time, until the server is closed. Throws `SOCKET_IN_USE` where
+ * another server listens there, `SOCKET_PATH_TAKEN` where something else is, and `STATE_MISMATCH` or `STATE_INVALID` for a
+ * saved state that is not this function's.
+ *
+ * @example
+ * import { EduDevice } from "ring3/devices/edu";
+ * import { serve } from "ring3/vfio-user";
+ * await using server = await serve(new EduDevice(), "/run/user/1000/edu.sock");
+ */
+export function serve(fn: VirtualFunction, path: string, options: ServeOptions = {}): Promise<FunctionServer> {
+  return new Promise((resolve) => resolve(new FunctionServer(fn, path, options)));
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
