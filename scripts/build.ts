@@ -1,8 +1,8 @@
 // Emits each package to its `dist/` with the package.json that is published: the same exports, pointing at what was emitted.
 import { execFileSync } from "node:child_process";
 import { chmodSync, copyFileSync, existsSync, globSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
-import { joinModules } from "./join.ts";
+import { dirname, join, resolve } from "node:path";
+import { buildSync } from "esbuild";
 
 const root = join(import.meta.dirname, "..");
 const tsc = join(root, "node_modules/.bin/tsc");
@@ -32,6 +32,31 @@ export function publishedManifest(source: Manifest): Manifest {
   return manifest;
 }
 
+/**
+ * Joins the emitted modules into one file per subpath and what they share. Node resolves each module's path in JavaScript,
+ * and a hundred of them make V8 compile that code with its optimising compiler: some MiB of every driver process.
+ */
+function joinModules(dist: string, sources: readonly string[]): void {
+  const entries = sources.map((path) => join(dist, emitted(path, ".js")));
+  const { metafile } = buildSync({
+    entryPoints: entries,
+    outdir: dist,
+    outbase: dist,
+    allowOverwrite: true,
+    bundle: true,
+    splitting: true,
+    format: "esm",
+    platform: "node",
+    target: "node24",
+    packages: "external",
+    chunkNames: "shared/[hash]",
+    metafile: true,
+    logLevel: "warning",
+  });
+  const kept = new Set(Object.keys(metafile.outputs).map((path) => resolve(path)));
+  for (const file of globSync("**/*.js", { cwd: dist })) if (!kept.has(join(dist, file))) rmSync(join(dist, file));
+}
+
 /** Builds `packages/<name>` into its `dist/`; throws where tsc reports an error. */
 export function buildPackage(name: string): string {
   const folder = join(root, "packages", name);
@@ -40,11 +65,7 @@ export function buildPackage(name: string): string {
   const config = join(folder, "tsconfig.build.json");
   execFileSync(tsc, ["-p", config], { stdio: ["ignore", "inherit", "inherit"] });
   const source = JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) as Manifest;
-  if (source.exports !== undefined)
-    joinModules(
-      dist,
-      Object.values(source.exports).map((path) => emitted(path, ".js")),
-    );
+  if (source.exports !== undefined) joinModules(dist, Object.values(source.exports));
   const manifest = publishedManifest(source);
   writeFileSync(join(dist, "package.json"), `${JSON.stringify(manifest, null, 2)}\n`);
   copyFileSync(join(root, "LICENSE"), join(dist, "LICENSE"));

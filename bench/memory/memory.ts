@@ -1,7 +1,9 @@
 // Memory of a driver process in the guest: what an idle one takes over bare node, and what a million reads leave behind.
+// The idle process runs the library as it is published; its sources, many more modules, stand beside it.
+import { buildPackage } from "../../scripts/build.ts";
 import type { Guest } from "../../tests/guest/guest.ts";
 import type { BenchmarkContext, BenchmarkResult, Section } from "../benchmark.ts";
-import { ADDRESS, bindVfio, bootForBenchmark } from "../guest/machine.ts";
+import { ADDRESS, asRoot, bindVfio, bootForBenchmark } from "../guest/machine.ts";
 import type { Face } from "../guest/plan.ts";
 import { type Growth, type Mark, type Resident, STAGES, type Stage } from "./plan.ts";
 
@@ -14,6 +16,18 @@ const IDLE_GOAL_MEBIBYTES = 20;
 const GROWTH_GOAL_MEBIBYTES = 1;
 const FACES: readonly Face[] = ["ring", "adaptive"];
 
+/** Where the published library is installed in the guest, and how. */
+const PUBLISHED = "/published";
+const INSTALL = `
+  mount -t 9p -o trans=virtio,version=9p2000.L,ro,msize=512000 published /mnt
+  mkdir -p ${PUBLISHED}/node_modules
+  cp -r /mnt ${PUBLISHED}/node_modules/ring3
+  umount /mnt
+  ln -s /ring3/node_modules/koffi /ring3/node_modules/@koromix ${PUBLISHED}/node_modules/
+  cp /ring3/bench/memory/*.js ${PUBLISHED}
+  echo '{"type":"module"}' > ${PUBLISHED}/package.json`;
+const FROM_SOURCES = "the same from the sources";
+
 const STAGE_NAMES: Readonly<Record<Stage, string>> = {
   bare: "bare node",
   imported: "ring3 and its NVMe driver imported",
@@ -22,15 +36,23 @@ const STAGE_NAMES: Readonly<Record<Stage, string>> = {
 };
 
 export async function run(context: BenchmarkContext): Promise<BenchmarkResult> {
-  await using guest = await bootForBenchmark({ progress: context.progress });
+  const share = `local,id=published,path=${buildPackage("ring3")},security_model=none,readonly=on`;
+  const device = "virtio-9p-pci-non-transitional,fsdev=published,mount_tag=published,bus=pcie.0,addr=0x10";
+  await using guest = await bootForBenchmark({
+    progress: context.progress,
+    machine: { args: ["-fsdev", share, "-device", device] },
+  });
+  await asRoot(guest, INSTALL);
   await bindVfio(guest);
   context.begin();
   const idle = new Map<Stage, Resident[]>(STAGES.map((stage) => [stage, []]));
+  const sources: Resident[] = [];
   for (let round = 0; round < context.rounds; round++) {
     context.progress(`round ${round + 1} of ${context.rounds}: idle processes`);
     for (const stage of STAGES) {
-      idle.get(stage)?.push(await inGuest<Resident>(guest, ["/ring3/bench/memory/idle.bench.js", stage, ADDRESS]));
+      idle.get(stage)?.push(await inGuest<Resident>(guest, [`${PUBLISHED}/idle.bench.js`, stage, ADDRESS]));
     }
+    sources.push(await inGuest<Resident>(guest, ["/ring3/bench/memory/idle.bench.js", "started", ADDRESS]));
   }
   const reads = context.quick ? 40_000 : 1_000_000;
   const growth: Section[] = [];
@@ -39,7 +61,11 @@ export async function run(context: BenchmarkContext): Promise<BenchmarkResult> {
     const program = ["--expose-gc", "/ring3/bench/memory/growth.bench.js", ADDRESS, face, String(reads)];
     growth.push(growthSection(face, await inGuest<Growth>(guest, program)));
   }
-  return { sections: [idleSection(idle), ...growth], machine: { guest: `Linux ${guest.release}` }, notes: NOTES };
+  return {
+    sections: [idleSection(idle, sources), ...growth],
+    machine: { guest: `Linux ${guest.release}` },
+    notes: NOTES,
+  };
 }
 
 async function inGuest<T>(guest: Guest, args: readonly string[]): Promise<T> {
@@ -48,7 +74,7 @@ async function inGuest<T>(guest: Guest, args: readonly string[]): Promise<T> {
   return JSON.parse(stdout) as T;
 }
 
-function idleSection(idle: ReadonlyMap<Stage, readonly Resident[]>): Section {
+function idleSection(idle: ReadonlyMap<Stage, readonly Resident[]>, sources: readonly Resident[]): Section {
   const inMebibytes = (pick: (entry: Resident) => number, stage: Stage): number[] => {
     return (idle.get(stage) ?? []).map((entry) => pick(entry) / MEBIBYTE);
   };
@@ -66,13 +92,16 @@ function idleSection(idle: ReadonlyMap<Stage, readonly Resident[]>): Section {
     title: "resident memory of an idle process",
     unit: "MiB",
     better: "less",
-    series: [...whole, ...parts],
-    comparisons: (["imported", "opened", "started"] as const).map((stage) => ({
-      kind: "difference",
-      of: STAGE_NAMES[stage],
-      to: [STAGE_NAMES.bare],
-      ...(stage === "started" ? { goal: { at: "most", value: IDLE_GOAL_MEBIBYTES } as const } : {}),
-    })),
+    series: [...whole, { name: FROM_SOURCES, samples: sources.map(({ total }) => total / MEBIBYTE) }, ...parts],
+    comparisons: [
+      ...(["imported", "opened", "started"] as const).map((stage) => ({
+        kind: "difference" as const,
+        of: STAGE_NAMES[stage],
+        to: [STAGE_NAMES.bare],
+        ...(stage === "started" ? { goal: { at: "most", value: IDLE_GOAL_MEBIBYTES } as const } : {}),
+      })),
+      { kind: "difference", of: FROM_SOURCES, to: [STAGE_NAMES.bare] },
+    ],
   };
 }
 

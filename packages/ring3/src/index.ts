@@ -3,7 +3,7 @@ import { Ring3Error } from "./binary/error.ts";
 import { PciAddress } from "./pci/address.ts";
 import type { PciFunction } from "./pci/function.ts";
 import { openVfio, type VfioOpenOptions } from "./vfio/open.ts";
-import { type ConnectOptions, connect } from "./vfio-user/client.ts";
+import type { ConnectOptions } from "./vfio-user/client.ts";
 
 export { isRing3Error, Ring3Error } from "./binary/error.ts";
 export type { Arena, ArenaRange } from "./memory/arena.ts";
@@ -25,7 +25,7 @@ export type OpenOptions = VfioOpenOptions & ConnectOptions;
  *
  * `address` is where it sits: `0000:01:00.0`, `01:00.0` in domain 0, or `pci:0000:01:00.0` behind the kernel's VFIO, or
  * `vfio-user:/run/disk.sock`, the socket at which another process serves it. Throws `ADDRESS_INVALID` for what is none of
- * these, and what {@link openVfio} or {@link connect} throws.
+ * these, and what {@link openVfio} or `connect` of `ring3/vfio-user` throws.
  *
  * @example
  * import { open } from "ring3";
@@ -33,7 +33,11 @@ export type OpenOptions = VfioOpenOptions & ConnectOptions;
  * console.log(fn.identity.vendorId.toString(16), fn.bar(0).registers().read32(0));
  */
 export async function open(address: string, options: OpenOptions = {}): Promise<PciFunction> {
-  if (address.startsWith(SERVED)) return await connect(address.slice(SERVED.length), options);
+  if (address.startsWith(SERVED)) {
+    // Loaded when it is wanted: a driver of real hardware stays smaller without it.
+    const { connect } = await import("./vfio-user/client.ts");
+    return await connect(address.slice(SERVED.length), options);
+  }
   const place = address.startsWith("pci:") ? address.slice("pci:".length) : address;
   if (PciAddress.accepts(place)) return await openVfio(place, options);
   throw new Ring3Error(
