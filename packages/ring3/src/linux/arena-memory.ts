@@ -55,6 +55,20 @@ export function defaultArena(): Arena {
   return processArena;
 }
 
+/** Arenas that files can be mapped into, and whose large free ranges go back to the system. */
+const adopted = new WeakSet<Arena>();
+
+/**
+ * Whether files can be mapped into `arena`. One that a browser-safe floor made is tried and taken over: from then on its
+ * free ranges go back to the system too.
+ */
+export function adoptArena(arena: Arena): boolean {
+  if (adopted.has(arena)) return true;
+  if (arena.attached || arena.memory === undefined || !takesWindows(arena)) return false;
+  withSystem(arena);
+  return true;
+}
+
 /** Asks for 2 MiB pages under a range that is aligned to them; the kernel may decline without saying so. */
 export function adviseHugePages(range: {
   readonly arena: Arena;
@@ -67,6 +81,7 @@ export function adviseHugePages(range: {
 
 function withSystem(arena: Arena, mapping?: { readonly token: bigint; readonly size: number }): Arena {
   registerArena(arena);
+  adopted.add(arena);
   arena.useSystem({
     discard: (offset, size) => {
       if (offset % pageSize !== 0 || size % pageSize !== 0) return false;

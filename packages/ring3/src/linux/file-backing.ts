@@ -16,6 +16,10 @@ const Fallocate = { KEEP_SIZE: 1, PUNCH_HOLE: 2, ZERO_RANGE: 0x10 } as const;
 const BLKGETSIZE64 = 0x8008_1272;
 /** Holes are punched in pieces, between which other work runs. */
 const PIECE_BYTES = 64 * 1024 * 1024;
+/** A write of up to this many bytes is tried at once; one that took so long sends others to the threads for a while. */
+const WATCHED_BYTES = 256 * 1024;
+const SLOW_WRITE_MS = 5;
+const THREADS_MS = 1000;
 
 export interface FileBackingOptions {
   /** Only reads; another reader may have the file open at the same time. */
@@ -41,6 +45,8 @@ export class FileBacking implements AsyncDisposable {
   readonly #running = new Set<Promise<unknown>>();
   #readsAtOnce = true;
   #writesAtOnce = true;
+  /** Until then writes go by Node's threads. */
+  #threadsUntilMs = 0;
 
   private constructor(path: string, fd: FileDescriptor, sizeBytes: number, readOnly: boolean) {
     this.path = path;
@@ -93,6 +99,7 @@ export class FileBacking implements AsyncDisposable {
       if (done === source.length) return undefined;
       if (done === -ERRNO.EOPNOTSUPP[0] || done === -ERRNO.ENOSYS[0]) this.#writesAtOnce = false;
     }
+    if (!this.#writesAtOnce && this.#writeWatched(offset, source)) return undefined;
     return this.#track(this.#transfer(write, source.slice(), offset));
   }
 
@@ -138,6 +145,21 @@ export class FileBacking implements AsyncDisposable {
     this.#vector[0] = BigInt(native.addressOfView(bytes));
     this.#vector[1] = BigInt(bytes.length);
     return native.attemptCall(() => call(number, this.#vectorBytes, 1, offset, RWF_NOWAIT));
+  }
+
+  /**
+   * For file systems that cannot say whether a write would wait (ext4): into the page cache that takes microseconds, as a
+   * rule. One that took long, because the kernel had to write back first, sends those of the next second to the threads.
+   */
+  #writeWatched(offset: number, bytes: Uint8Array): boolean {
+    const start = performance.now();
+    if (bytes.length > WATCHED_BYTES || start < this.#threadsUntilMs) return false;
+    const number = this.#fd.number;
+    const done = native.attemptCall(() => native.pwrite(number, bytes, bytes.length, offset));
+    const end = performance.now();
+    if (end - start > SLOW_WRITE_MS) this.#threadsUntilMs = end + THREADS_MS;
+    // Whatever else it was (a full disk, a part of it), the threads do it again and say why.
+    return done === bytes.length;
   }
 
   /** The whole of `bytes` by Node's threads, in as many calls as it takes. */

@@ -1,4 +1,11 @@
-export { adviseHugePages, attachArena, createArena, defaultArena, type LinuxArenaOptions } from "./arena-memory.ts";
+export {
+  adoptArena,
+  adviseHugePages,
+  attachArena,
+  createArena,
+  defaultArena,
+  type LinuxArenaOptions,
+} from "./arena-memory.ts";
 export { bootTimeMs, monotonicMs } from "./clock.ts";
 export { ERRNO, type ErrnoName, errnoName, systemCallError } from "./errno.ts";
 export { type EthernetReceiver, EthernetStream, type StreamAddress } from "./ethernet-stream.ts";
@@ -22,7 +29,8 @@ export { becomesSignal, examinePeerFile, type PeerFile } from "./peer-files.ts";
 export type { Pointable } from "./pointers.ts";
 export { type Readiness, type Watch, type WatchOptions, waitReadable, watch } from "./poller.ts";
 export { type SharedArea, type SharedInPlace, shareInPlace } from "./shared-in-place.ts";
-export { mapShared, reserveShared, type SharedRange } from "./shared-range.ts";
+export { SharedMemoryPool, type SharedPiece } from "./shared-pool.ts";
+export { mapShared, reserveShared, type SharedFile, type SharedRange, shareRange } from "./shared-range.ts";
 export { type ChannelArea, SocketChannel, type SocketChannelOptions } from "./socket-channel.ts";
 export {
   type ListenOptions,

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { fchmodSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -13,7 +13,7 @@ import { openFilesCount } from "./limits.ts";
 import { createMemoryFile } from "./memory-file.ts";
 import { pageSize } from "./memory-map.ts";
 import { waitReadable, watch } from "./poller.ts";
-import { UnixListener, UnixSocket } from "./sockets.ts";
+import { probeListener, UnixListener, UnixSocket } from "./sockets.ts";
 import { DeviceWindow } from "./windows.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "ring3-sockets-"));
@@ -177,3 +177,16 @@ const PEER = `
   window.write32(4, window.read32(0) + 1);
   bell.write();
   setInterval(() => {}, 1000);`;
+
+test("whether somebody listens", () => {
+  const directory = mkdtempSync(join(tmpdir(), "ring3-probe-"));
+  const path = join(directory, "s");
+  assert.equal(probeListener(path), "none");
+  const listener = UnixListener.listen(path, { backlog: 1, before: (fd) => fchmodSync(fd.number, 0o600) });
+  assert.equal(statSync(path).mode & 0o777, 0o600);
+  // A full queue is no reason to wait.
+  for (let i = 0; i < 5; i++) assert.equal(probeListener(path), "live");
+  listener[Symbol.dispose]();
+  assert.equal(probeListener(path), "dead");
+  rmSync(directory, { recursive: true });
+});

@@ -4,6 +4,7 @@ import { Ring3Error } from "../binary/error.ts";
 import type { Registers } from "../memory/registers.ts";
 import { OwnedWindow, type WindowHandle } from "../memory/window.ts";
 import type { Bar, BarIndex, ByteRange, MappedRegisters } from "../pci/function.ts";
+import { PieceRegisters, type RegisterPiece } from "../pci/piece-registers.ts";
 import type { BarArea } from "./bars.ts";
 import type { VirtualFunction } from "./function.ts";
 
@@ -14,18 +15,20 @@ export class InProcessBar implements Bar {
   readonly arenaOffset: undefined = undefined;
   readonly #device: VirtualFunction;
   readonly #check: () => void;
+  readonly #written: () => void;
   readonly #windows: Set<OwnedWindow> = new Set();
   /** One window per area, for `registers()`, whose users do not dispose. */
   readonly #shared: Map<BarArea, OwnedWindow> = new Map();
 
-  /** `check` throws once the function is closed or removed. */
-  constructor(index: BarIndex, device: VirtualFunction, check: () => void) {
+  /** `check` throws once the function is closed or removed; `written` hears of each write that was a call. */
+  constructor(index: BarIndex, device: VirtualFunction, check: () => void, written: () => void) {
     const bar = device.bars[index];
     this.index = index;
     this.kind = bar?.kind ?? "none";
     this.prefetchable = bar?.prefetchable ?? false;
     this.#device = device;
     this.#check = check;
+    this.#written = written;
   }
 
   get size(): number {
@@ -54,15 +57,19 @@ export class InProcessBar implements Bar {
   }
   write8(offset: number, value: number): void {
     this.#device.barWrite8(this.index, this.#place(offset, 1), value);
+    this.#written();
   }
   write16(offset: number, value: number): void {
     this.#device.barWrite16(this.index, this.#place(offset, 2), value);
+    this.#written();
   }
   write32(offset: number, value: number): void {
     this.#device.barWrite32(this.index, this.#place(offset, 4), value);
+    this.#written();
   }
   write64(offset: number, value: bigint): void {
     this.#device.barWrite64(this.index, this.#place(offset, 8), value);
+    this.#written();
   }
 
   readBytes(offset: number, size: number): Uint8Array {
@@ -75,6 +82,7 @@ export class InProcessBar implements Bar {
   writeBytes(offset: number, bytes: Uint8Array): void {
     this.#range({ offset, size: bytes.length });
     this.#device.writeBar(this.index, offset, bytes);
+    this.#written();
   }
 
   map(range: ByteRange = { offset: 0, size: this.size }): MappedRegisters {
@@ -93,14 +101,30 @@ export class InProcessBar implements Bar {
 
   registers(range: ByteRange = { offset: 0, size: this.size }): Registers {
     this.#range(range);
-    const area = this.#areaOf(range);
-    if (area === undefined || (range.offset - area.offset) % 8 !== 0) return new Part(this, range);
-    let shared = this.#shared.get(area);
-    if (shared === undefined) {
-      shared = this.#window(area.range.offset, area.size);
-      this.#shared.set(area, shared);
+    const pieces = this.#areas
+      .filter((area) => area.offset < range.offset + range.size && range.offset < area.offset + area.size)
+      .map((area): RegisterPiece => this.#piece(area));
+    const [whole] = pieces;
+    // The usual case needs no indirection: one window that holds all of it.
+    if (whole !== undefined && range.size > 0 && range.offset % 8 === 0 && whole.covers(range)) {
+      return whole.window.slice(range.offset - whole.offset, range.size);
     }
-    return shared.slice(range.offset - area.offset, range.size);
+    return new PieceRegisters(this, range, pieces);
+  }
+
+  #piece(area: BarArea): RegisterPiece {
+    const { offset, size } = area;
+    let window = this.#shared.get(area);
+    if (window === undefined) {
+      window = this.#window(area.range.offset, size);
+      this.#shared.set(area, window);
+    }
+    return {
+      window,
+      offset,
+      size,
+      covers: (wanted) => wanted.offset >= offset && wanted.offset + wanted.size <= offset + size,
+    };
   }
 
   /** Windows that `registers()` made, for workers. */
@@ -172,54 +196,5 @@ export class InProcessBar implements Bar {
       "REGION_DISABLED",
       `BAR ${this.index} does not answer now: its decoding is off in COMMAND, or the function sleeps; switch it back first`,
     );
-  }
-}
-
-/** A part of a BAR, by calls. */
-class Part implements Registers {
-  readonly size: number;
-  readonly arenaOffset: undefined = undefined;
-  readonly #bar: InProcessBar;
-  readonly #start: number;
-
-  constructor(bar: InProcessBar, { offset, size }: ByteRange) {
-    this.#bar = bar;
-    this.#start = offset;
-    this.size = size;
-  }
-
-  read8(offset: number): number {
-    return this.#bar.read8(this.#at(offset, 1));
-  }
-  read16(offset: number): number {
-    return this.#bar.read16(this.#at(offset, 2));
-  }
-  read32(offset: number): number {
-    return this.#bar.read32(this.#at(offset, 4));
-  }
-  read64(offset: number): bigint {
-    return this.#bar.read64(this.#at(offset, 8));
-  }
-  write8(offset: number, value: number): void {
-    this.#bar.write8(this.#at(offset, 1), value);
-  }
-  write16(offset: number, value: number): void {
-    this.#bar.write16(this.#at(offset, 2), value);
-  }
-  write32(offset: number, value: number): void {
-    this.#bar.write32(this.#at(offset, 4), value);
-  }
-  write64(offset: number, value: bigint): void {
-    this.#bar.write64(this.#at(offset, 8), value);
-  }
-
-  #at(offset: number, width: number): number {
-    if (!(Number.isSafeInteger(offset) && offset >= 0 && offset % width === 0 && offset + width <= this.size)) {
-      throw new Ring3Error(
-        "REGISTER_RANGE",
-        `a ${width * 8}-bit access at offset ${offset} of ${this.size} bytes is misaligned or leaves them`,
-      );
-    }
-    return this.#start + offset;
   }
 }

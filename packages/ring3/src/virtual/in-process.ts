@@ -15,10 +15,11 @@ import type {
   Rom,
 } from "../pci/function.ts";
 import { Header } from "../pci/header.ts";
+import type { SwitchedInterrupts } from "../pci/switched-interrupts.ts";
 import type { VirtualFunction } from "./function.ts";
 import { InProcessBar } from "./in-process-bar.ts";
 import { InProcessDma, type InProcessMapping } from "./in-process-dma.ts";
-import { InProcessInterrupts } from "./in-process-interrupts.ts";
+import { inProcessInterrupts, type SignalCounter } from "./in-process-interrupts.ts";
 import { PollLoop } from "./poll-loop.ts";
 import { inLaterTurn, keepAlive } from "./turns.ts";
 import { readUserRegisters, type UserRegisters, writeUserRegisters } from "./user-registers.ts";
@@ -65,7 +66,7 @@ export class InProcessFunction implements PciFunction {
   readonly identity: FunctionIdentity;
   readonly config: ConfigSpace;
   readonly rom: Rom | undefined;
-  readonly interrupts: InProcessInterrupts;
+  readonly interrupts: SwitchedInterrupts<SignalCounter>;
   readonly dma: InProcessDma;
   readonly resetMethods: readonly ResetMethod[];
   readonly power: Power;
@@ -103,9 +104,9 @@ export class InProcessFunction implements PciFunction {
         this.#loop.wake();
       },
     });
-    this.#bars = barIndexes.map((index) => new InProcessBar(index, device, check));
+    this.#bars = barIndexes.map((index) => new InProcessBar(index, device, check, () => this.#loop.wake()));
     this.rom = device.rom === undefined ? undefined : romOf(device, device.rom.length, check);
-    this.interrupts = new InProcessInterrupts(
+    this.interrupts = inProcessInterrupts(
       device.interrupts,
       (error) => this.events.emit("error", { description: `an interrupt's listener threw: ${String(error)}` }),
       (change) => {

@@ -145,7 +145,10 @@ test("its state moves to another edu, with what is under way", async () => {
   otherFn.bar(0).write32(0x88, target.iova);
   otherFn.bar(0).write32(0x98, 3);
   await turns();
-  assert.deepEqual(target.bytes.slice(0, 17), Uint8Array.from({ length: 17 }, (_, i) => (i < 16 ? 0x42 : 0)));
+  assert.deepEqual(
+    target.bytes.slice(0, 17),
+    Uint8Array.from({ length: 17 }, (_, i) => (i < 16 ? 0x42 : 0)),
+  );
 });
 
 test("version 1 looks to drivers as it always did", () => {

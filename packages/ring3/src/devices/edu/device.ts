@@ -32,7 +32,7 @@ const IDENTIFICATION = 0x0100_0000 | EDU_MAGIC;
 /**
  * QEMU's `edu`.
  *
- * @example
+ * @example run
  * import { EduDevice } from "ring3/devices/edu";
  * import { EduDriver } from "ring3/edu";
  * import { inProcess } from "ring3/virtual";

@@ -3,48 +3,32 @@
 // the backing is still at work; CSTS.RDY tells the host when that is over.
 import { isRing3Error } from "../../binary/error.ts";
 import { CommandSetSelected, CommandWord } from "../../specs/nvme/index.ts";
-import {
-  Aqa,
-  CapHigh,
-  CapLow,
-  Cc,
-  Crto,
-  Csts,
-  NSSR_RESET,
-  Nvme,
-  ShutdownNotification,
-  ShutdownStatus,
-} from "../../specs/nvme/registers.ts";
+import { Aqa, Cc, ShutdownNotification, ShutdownStatus } from "../../specs/nvme/registers.ts";
 import { Status, StatusFlag } from "../../specs/nvme/status.ts";
 import type { GuestMemory, MemoryMap } from "../../virtual/guest-memory.ts";
 import type { VirtualInterrupts } from "../../virtual/interrupts.ts";
 import { AdminCommands } from "./admin-commands.ts";
 import { CompletionQueue } from "./completion-queue.ts";
+import { MPS_MAX } from "./controller-registers.ts";
 import { Doorbells } from "./doorbells.ts";
 import { Events } from "./events.ts";
 import { Features } from "./features.ts";
 import { Flights } from "./flights.ts";
-import { NVME_VERSION } from "./identify.ts";
 import { InterruptLines } from "./interrupt-lines.ts";
-import { flushSteps, IoCommands } from "./io-commands.ts";
+import { IoCommands } from "./io-commands.ts";
 import { LogPages } from "./log-pages.ts";
 import type { DeviceNamespace } from "./namespace.ts";
 import type { NvmeSettings } from "./options.ts";
 import { QueueSet } from "./queue-set.ts";
+import { flushSteps } from "./range-commands.ts";
 import { runSteps } from "./steps.ts";
 import { SubmissionQueue } from "./submission-queue.ts";
 
-/** How long the host should wait for CSTS.RDY, in units of 500 ms: the backing may have writes under way. */
-const READY_UNITS = 30;
-/** Memory pages of 4 KiB to 64 KiB. */
-const MPS_MAX = 4;
 const ENTRY_SIZES = { IOSQES: 6, IOCQES: 4 } as const;
 const HIGH = 2 ** 32;
 /** Operations under way in the backing at most, and bytes of memory that they may take: whatever is less. */
 const FLIGHTS_MAX = 256;
 const FLIGHT_BYTES_MAX = 2 ** 28;
-const CC_WRITABLE: number =
-  Cc.EN.mask | Cc.CSS.mask | Cc.MPS.mask | Cc.AMS.mask | Cc.SHN.mask | Cc.IOSQES.mask | Cc.IOCQES.mask;
 /** Statuses that say nothing about a fault: they are not logged as errors. */
 const NOT_LOGGED: ReadonlySet<number> = new Set([
   Status.ABORT_REQUESTED,
@@ -147,93 +131,10 @@ export class NvmeController {
     });
   }
 
-  // --- Registers --------------------------------------------------------------------------------------------------
-
-  read(offset: number): number {
-    const { settings } = this.#parts;
-    switch (offset) {
-      case Nvme.CAP_LOW:
-        return (CapLow.MQES.of(settings.maxQueueEntries - 1) | CapLow.CQR.mask | CapLow.TO.of(READY_UNITS)) >>> 0;
-      case Nvme.CAP_HIGH:
-        return (
-          CapHigh.DSTRD.of(settings.doorbellStride) |
-          CapHigh.NSSRS.mask |
-          CapHigh.CSS_NVM.mask |
-          CapHigh.CSS_IO_SETS.mask |
-          CapHigh.MPSMAX.of(MPS_MAX) |
-          CapHigh.CRMS.of(1)
-        );
-      case Nvme.VS:
-        return NVME_VERSION;
-      case Nvme.INTMS:
-      case Nvme.INTMC:
-        return this.lines.mask;
-      case Nvme.CC:
-        return this.cc;
-      case Nvme.CSTS:
-        return (
-          (this.ready ? Csts.RDY.mask : 0) |
-          (this.fatal ? Csts.CFS.mask : 0) |
-          Csts.SHST.of(this.shutdownStatus) |
-          (this.subsystemReset ? Csts.NSSRO.mask : 0)
-        );
-      case Nvme.AQA:
-        return this.adminQueue.aqa;
-      case Nvme.ASQ_LOW:
-        return this.adminQueue.asqLow;
-      case Nvme.ASQ_HIGH:
-        return this.adminQueue.asqHigh;
-      case Nvme.ACQ_LOW:
-        return this.adminQueue.acqLow;
-      case Nvme.ACQ_HIGH:
-        return this.adminQueue.acqHigh;
-      case Nvme.CRTO:
-        return Crto.CRWMT.of(READY_UNITS);
-      default:
-        return 0;
-    }
-  }
-
-  write(offset: number, value: number): void {
-    const { adminQueue } = this;
-    switch (offset) {
-      case Nvme.INTMS:
-        this.lines.mask |= value;
-        break;
-      case Nvme.INTMC:
-        this.lines.mask &= ~value;
-        break;
-      case Nvme.CC:
-        this.#configure(value & CC_WRITABLE);
-        break;
-      case Nvme.CSTS:
-        if (Csts.NSSRO.test(value)) this.subsystemReset = false;
-        break;
-      case Nvme.NSSR:
-        if (value === NSSR_RESET) this.#resetSubsystem();
-        break;
-      case Nvme.AQA:
-        adminQueue.aqa = value & (Aqa.ASQS.mask | Aqa.ACQS.mask);
-        break;
-      // The low 12 bits of the addresses are reserved: memory pages have 4096 bytes at least.
-      case Nvme.ASQ_LOW:
-        adminQueue.asqLow = (value & ~0xfff) >>> 0;
-        break;
-      case Nvme.ASQ_HIGH:
-        adminQueue.asqHigh = value;
-        break;
-      case Nvme.ACQ_LOW:
-        adminQueue.acqLow = (value & ~0xfff) >>> 0;
-        break;
-      case Nvme.ACQ_HIGH:
-        adminQueue.acqHigh = value;
-        break;
-    }
-  }
-
   // --- Enabling and resets ----------------------------------------------------------------------------------------
 
-  #configure(value: number): void {
+  /** CC was written. */
+  configure(value: number): void {
     const before = this.cc;
     this.cc = value;
     if (Cc.EN.test(value) && !Cc.EN.test(before)) this.#enable();
@@ -316,7 +217,8 @@ export class NvmeController {
     Object.assign(this.adminQueue, { aqa: 0, asqLow: 0, asqHigh: 0, acqLow: 0, acqHigh: 0 });
   }
 
-  #resetSubsystem(): void {
+  /** NSSR was written. */
+  resetSubsystem(): void {
     this.reset();
     this.subsystemReset = true;
   }

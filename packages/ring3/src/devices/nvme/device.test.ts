@@ -90,7 +90,7 @@ for (const [name, options, driver] of configurations) {
           await fc.assert(
             fc.asyncProperty(fc.array(operation, { maxLength: 12 }), async (operations) => {
               for (const { place: where, ...rest } of operations) {
-                await apply(nvme, namespace.id, model, { ...where, ...rest } as Operation, blockSize);
+                await apply(nvme, namespace.id, model, { ...where, ...rest }, blockSize);
               }
             }),
             { numRuns: 8 },

@@ -17,6 +17,7 @@ import {
   VirtualFunction,
 } from "../../virtual/index.ts";
 import { NvmeController } from "./controller.ts";
+import { readRegister, writeRegister } from "./controller-registers.ts";
 import { DeviceNamespace, type NamespaceOptions, uniqueIdOf } from "./namespace.ts";
 import { NAMESPACES_MAX, type NvmeDeviceOptions, type NvmeSettings, settingsOf } from "./options.ts";
 import { restoreController, saveController } from "./state.ts";
@@ -39,7 +40,7 @@ export interface NvmeStatistics {
  * An NVMe controller in software. Drivers bind to it by its class; its ids belong to no vendor, so that no driver applies a
  * quirk to it (1b36:0010, QEMU's, would switch write zeroes and namespace identifiers off in Linux).
  *
- * @example
+ * @example run
  * import { memoryBacking, NvmeDevice } from "ring3/devices/nvme";
  * import { NvmeDriver } from "ring3/nvme";
  * import { inProcess } from "ring3/virtual";
@@ -111,12 +112,12 @@ export class NvmeDevice extends VirtualFunction {
 
   protected override read32(_bar: BarIndex, offset: number): number {
     // What a doorbell reads as is up to the controller (PCIe transport 1.0, section 3.1.2.1).
-    return offset < Nvme.DOORBELLS ? this.#controller.read(offset) : 0;
+    return offset < Nvme.DOORBELLS ? readRegister(this.#controller, this.#settings, offset) : 0;
   }
 
   protected override write32(_bar: BarIndex, offset: number, value: number): void {
     if (offset < Nvme.DOORBELLS) {
-      this.#controller.write(offset, value);
+      writeRegister(this.#controller, offset, value);
       return;
     }
     const stride = 4 * 2 ** this.#settings.doorbellStride;

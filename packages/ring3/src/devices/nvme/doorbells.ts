@@ -74,11 +74,8 @@ export class Doorbells {
     if (!this.shadowed(id)) return this.#mapped === undefined ? undefined : Atomics.load(this.#mapped, at);
     const shadow = this.#find();
     if (shadow === undefined) return undefined;
-    const seen = Atomics.load(shadow.doorbells, at);
-    if (this.#mapped !== undefined) return seen;
-    // The host writes its doorbell, then looks at the event index; here it is the other way round, so one of both sees.
-    Atomics.store(shadow.events, at, seen);
-    return Atomics.load(shadow.doorbells, at);
+    // A device that polls has no wish to be told.
+    return this.#mapped === undefined ? followed(shadow, at) : Atomics.load(shadow.doorbells, at);
   }
 
   /** The head of a completion queue as it lies in memory, and a wish to be told when it moves. */
@@ -86,10 +83,7 @@ export class Doorbells {
     const at = (2 * id + 1) * this.#stride;
     if (!this.shadowed(id)) return this.#mapped === undefined ? undefined : Atomics.load(this.#mapped, at);
     const shadow = this.#find();
-    if (shadow === undefined) return undefined;
-    const seen = Atomics.load(shadow.doorbells, at);
-    Atomics.store(shadow.events, at, seen);
-    return Atomics.load(shadow.doorbells, at);
+    return shadow && followed(shadow, at);
   }
 
   #find(): Shadow | undefined {
@@ -100,4 +94,22 @@ export class Doorbells {
     this.#shadow = { doorbells: doorbells.words, events: events.words, maps: [doorbells.map, events.map] };
     return this.#shadow;
   }
+}
+
+/** How often a host may move a doorbell under our eyes before we look at the rest. */
+const LOOKS_MAX = 8;
+
+/**
+ * A doorbell of the shadow, with the event index at just this value, so that the host tells of the next. The host writes
+ * its doorbell, then looks at the event index; here it is the other way round: one of both sees the other.
+ */
+function followed({ doorbells, events }: Shadow, at: number): number {
+  let seen = Atomics.load(doorbells, at);
+  for (let looks = 0; looks < LOOKS_MAX; looks++) {
+    Atomics.store(events, at, seen);
+    const now = Atomics.load(doorbells, at);
+    if (now === seen) break;
+    seen = now;
+  }
+  return seen;
 }

@@ -1,39 +1,20 @@
 // The I/O commands: flush (NVMe base 2.0, section 7.1) and those of the NVM command set 1.0, section 3.2. Hard about it:
 // a disk in memory is served without a promise or an allocation of its own, any other by steps that may take time and
 // end when the guest has long gone.
-import { isRing3Error } from "../../binary/error.ts";
-import {
-  ALL_NAMESPACES,
-  Cdw0,
-  CommandWord,
-  DATASET_RANGES_MAX,
-  DatasetCdw11,
-  IoCdw12,
-  IoOpcode,
-} from "../../specs/nvme/commands.ts";
+import { ALL_NAMESPACES, Cdw0, CommandWord, IoOpcode } from "../../specs/nvme/commands.ts";
 import { Status } from "../../specs/nvme/status.ts";
 import type { GuestMemory } from "../../virtual/guest-memory.ts";
 import { DataPointer, faultStatus } from "./data-pointer.ts";
 import type { Flight, Flights } from "./flights.ts";
 import type { DeviceNamespace } from "./namespace.ts";
 import { PENDING } from "./queue-set.ts";
+import { flushSteps, type IoCounters, RangeCommands, settleWrite } from "./range-commands.ts";
+import { statusOf } from "./status-of.ts";
 import { runSteps, type Steps } from "./steps.ts";
 import type { SubmissionQueue } from "./submission-queue.ts";
 import { Transfers } from "./transfers.ts";
 
 const HIGH = 2 ** 32;
-/** Bytes at once where a command names blocks without carrying data. */
-const CHUNK_BYTES = 2 ** 20;
-const RANGE_BYTES = 16;
-
-/** What the health log counts. */
-export interface IoCounters {
-  readCommands: number;
-  writeCommands: number;
-  bytesRead: number;
-  bytesWritten: number;
-  mediaErrors: number;
-}
 
 export interface IoParts {
   readonly memory: GuestMemory;
@@ -53,11 +34,20 @@ export class IoCommands {
   readonly #parts: IoParts;
   readonly #pointer: DataPointer;
   readonly #transfers: Transfers;
+  readonly #range: RangeCommands;
 
   constructor(parts: IoParts) {
     this.#parts = parts;
     this.#pointer = new DataPointer(parts.memory);
     this.#transfers = new Transfers(parts.memory);
+    this.#range = new RangeCommands({
+      transfers: this.#transfers,
+      pointer: this.#pointer,
+      counters: this.counters,
+      maxTransferBytes: parts.maxTransferBytes,
+      writeCache: parts.writeCache,
+      pageSize: () => this.pageSize,
+    });
   }
 
   /** Executes the command in `words`: its status, or `PENDING`. */
@@ -78,15 +68,16 @@ export class IoCommands {
   }
 
   #stepsOf(opcode: number): ((namespace: DeviceNamespace, words: Uint32Array, flight: Flight) => Steps) | undefined {
+    const range = this.#range;
     switch (opcode) {
       case IoOpcode.COMPARE:
-        return (namespace, words, flight) => this.#compare(namespace, words, flight);
+        return (namespace, words, flight) => range.compare(namespace, words, flight);
       case IoOpcode.WRITE_ZEROES:
-        return (namespace, words, flight) => this.#writeZeroes(namespace, words, flight);
+        return (namespace, words, flight) => range.writeZeroes(namespace, words, flight);
       case IoOpcode.DATASET_MANAGEMENT:
-        return (namespace, words, flight) => this.#datasetManagement(namespace, words, flight);
+        return (namespace, words, flight) => range.datasetManagement(namespace, words, flight);
       case IoOpcode.VERIFY:
-        return (namespace, words, flight) => this.#verify(namespace, words, flight);
+        return (namespace, words, flight) => range.verify(namespace, words, flight);
       default:
         return undefined;
     }
@@ -174,14 +165,8 @@ export class IoCommands {
       this.#transfers.give(buffer);
     }
     flight.directSize = 0;
-    yield* this.#settle(namespace, cdw12, flight);
+    yield* settleWrite(namespace, cdw12, this.#parts.writeCache(), flight);
     return Status.SUCCESS;
-  }
-
-  /** What was written is made durable now where the command or the cache's setting asks for it. */
-  *#settle(namespace: DeviceNamespace, cdw12: number, flight: Flight): Generator<Promise<void> | void, void, void> {
-    if (flight.aborted) return;
-    if ((cdw12 & IoCdw12.FUA.mask) !== 0 || !this.#parts.writeCache()) yield namespace.backing.flush();
   }
 
   // --- The other commands -----------------------------------------------------------------------------------------
@@ -191,80 +176,6 @@ export class IoCommands {
     const wanted = this.#parts.namespaces.filter((entry) => entry !== undefined && (all || entry.id === nsid));
     if (wanted.length === 0 && !all) return Status.INVALID_NAMESPACE;
     return this.#run(words, queue, false, () => flushSteps(wanted as DeviceNamespace[]));
-  }
-
-  *#compare(namespace: DeviceNamespace, words: Uint32Array, flight: Flight): Steps {
-    const range = blockRange(namespace, words);
-    if (range.status !== Status.SUCCESS) return range.status;
-    if (range.size > this.#parts.maxTransferBytes) return Status.INVALID_FIELD;
-    const status = this.#pointer.resolve(words, range.size, this.pageSize, false);
-    if (status !== Status.SUCCESS) return status;
-    const given = this.#transfers.take(range.size);
-    const stored = this.#transfers.take(range.size);
-    this.#transfers.fromGuest(this.#pointer.segments, given);
-    yield namespace.backing.read(range.offset, stored, flight);
-    const same = given.every((byte, i) => byte === stored[i]);
-    this.#transfers.give(given);
-    this.#transfers.give(stored);
-    return same ? Status.SUCCESS : Status.COMPARE_FAILURE;
-  }
-
-  *#writeZeroes(namespace: DeviceNamespace, words: Uint32Array, flight: Flight): Steps {
-    const cdw12 = words[CommandWord.CDW12] as number;
-    const range = blockRange(namespace, words);
-    if (range.status !== Status.SUCCESS) return range.status;
-    if (namespace.readOnly) return Status.NAMESPACE_WRITE_PROTECTED;
-    this.counters.writeCommands++;
-    const { backing } = namespace;
-    if ((cdw12 & IoCdw12.DEAC.mask) !== 0 && backing.discard !== undefined) {
-      yield backing.discard(range.offset, range.size);
-    } else if (backing.zero !== undefined) yield backing.zero(range.offset, range.size);
-    else {
-      const zeros = new Uint8Array(Math.min(CHUNK_BYTES, range.size));
-      for (let at = 0; at < range.size && !flight.aborted; at += CHUNK_BYTES) {
-        yield backing.write(range.offset + at, zeros.subarray(0, Math.min(CHUNK_BYTES, range.size - at)), flight);
-      }
-    }
-    yield* this.#settle(namespace, cdw12, flight);
-    return Status.SUCCESS;
-  }
-
-  /** Only deallocation acts; the other attributes are hints. */
-  *#datasetManagement(namespace: DeviceNamespace, words: Uint32Array, flight: Flight): Steps {
-    const count = ((words[CommandWord.CDW10] as number) & (DATASET_RANGES_MAX - 1)) + 1;
-    const deallocates = DatasetCdw11.AD.test(words[CommandWord.CDW11] as number);
-    const status = this.#pointer.resolve(words, count * RANGE_BYTES, this.pageSize, false);
-    if (status !== Status.SUCCESS) return status;
-    const bytes = new Uint8Array(count * RANGE_BYTES);
-    this.#transfers.fromGuest(this.#pointer.segments, bytes);
-    const view = new DataView(bytes.buffer);
-    const ranges: { readonly offset: number; readonly size: number }[] = [];
-    for (let at = 0; at < bytes.length; at += RANGE_BYTES) {
-      const blocks = view.getUint32(at + 4, true);
-      const lba = view.getUint32(at + 8, true) + view.getUint32(at + 12, true) * HIGH;
-      if (lba + blocks > namespace.blocks) return Status.LBA_OUT_OF_RANGE;
-      if (blocks > 0) ranges.push({ offset: lba * namespace.blockSize, size: blocks * namespace.blockSize });
-    }
-    if (!deallocates || namespace.backing.discard === undefined) return Status.SUCCESS;
-    if (namespace.readOnly) return Status.NAMESPACE_WRITE_PROTECTED;
-    for (const { offset, size } of ranges) {
-      if (flight.aborted) break;
-      yield namespace.backing.discard(offset, size);
-    }
-    yield* this.#settle(namespace, 0, flight);
-    return Status.SUCCESS;
-  }
-
-  *#verify(namespace: DeviceNamespace, words: Uint32Array, flight: Flight): Steps {
-    const range = blockRange(namespace, words);
-    if (range.status !== Status.SUCCESS) return range.status;
-    const buffer = this.#transfers.take(Math.min(CHUNK_BYTES, range.size));
-    for (let at = 0; at < range.size && !flight.aborted; at += CHUNK_BYTES) {
-      const size = Math.min(CHUNK_BYTES, range.size - at);
-      yield namespace.backing.read(range.offset + at, buffer.subarray(0, size), flight);
-    }
-    this.#transfers.give(buffer);
-    return Status.SUCCESS;
   }
 
   // --- Time -------------------------------------------------------------------------------------------------------
@@ -319,48 +230,9 @@ export class IoCommands {
     onIdle();
   }
 
-  /** What a failure of the backing or of guest memory means for the host. */
   #statusOf(error: unknown, words: Uint32Array): number {
-    if (isRing3Error(error, "DMA_FAULT")) return Status.DATA_TRANSFER_ERROR;
-    const opcode = (words[CommandWord.CDW0] as number) & 0xff;
-    switch (errnoOf(error)) {
-      case "ENOSPC":
-      case "EDQUOT":
-      case "EFBIG":
-        return Status.CAPACITY_EXCEEDED;
-      case "EROFS":
-      case "EACCES":
-      case "EBADF":
-      case "EPERM":
-        return Status.NAMESPACE_WRITE_PROTECTED;
-      default:
-        this.counters.mediaErrors++;
-        return opcode === IoOpcode.READ || opcode === IoOpcode.COMPARE || opcode === IoOpcode.VERIFY
-          ? Status.UNRECOVERED_READ
-          : Status.WRITE_FAULT;
-    }
+    const status = statusOf(error, (words[CommandWord.CDW0] as number) & 0xff);
+    if (status === Status.UNRECOVERED_READ || status === Status.WRITE_FAULT) this.counters.mediaErrors++;
+    return status;
   }
-}
-
-/** The blocks that a command without data names. */
-function blockRange(
-  namespace: DeviceNamespace,
-  words: Uint32Array,
-): { readonly status: number; readonly offset: number; readonly size: number } {
-  const blocks = ((words[CommandWord.CDW12] as number) & 0xffff) + 1;
-  const lba = (words[CommandWord.CDW10] as number) + (words[CommandWord.CDW11] as number) * HIGH;
-  const status = lba + blocks > namespace.blocks ? Status.LBA_OUT_OF_RANGE : Status.SUCCESS;
-  return { status, offset: lba * namespace.blockSize, size: blocks * namespace.blockSize };
-}
-
-/** Flushes one after the other. */
-export function* flushSteps(namespaces: readonly DeviceNamespace[]): Steps {
-  for (const { backing } of namespaces) yield backing.flush();
-  return Status.SUCCESS;
-}
-
-function errnoOf(error: unknown): string | undefined {
-  if (typeof error !== "object" || error === null) return undefined;
-  const { errno, code } = error as { readonly errno?: unknown; readonly code?: unknown };
-  return typeof errno === "string" ? errno : typeof code === "string" ? code : undefined;
 }

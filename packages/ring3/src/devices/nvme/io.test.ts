@@ -262,7 +262,7 @@ test("every queue size: the phase turns at the end", () =>
             fn.bar(0).write32(0x1010, tail);
             for (let i = 0; i < count; i++) {
               const last = answers[head * 4 + 3] as number;
-              assert.equal(last, (((phase << 16) | (identifier + i)) >>> 0) as number);
+              assert.equal(last, ((phase << 16) | (identifier + i)) >>> 0);
               if (++head === completion) {
                 head = 0;
                 phase ^= 1;

@@ -16,8 +16,8 @@ import { ErrorLogEntry, FirmwareLog, HealthLog } from "../../specs/nvme/structs.
 import type { DeviceClock } from "../clock.ts";
 import { type Features, Temperature } from "./features.ts";
 import { ERROR_LOG_ENTRIES, FIRMWARE_REVISION } from "./identify.ts";
-import type { IoCounters } from "./io-commands.ts";
 import type { NvmeSettings } from "./options.ts";
+import type { IoCounters } from "./range-commands.ts";
 import { statusField } from "./status-field.ts";
 
 const DATA_UNIT_BYTES = 512_000;

@@ -122,20 +122,25 @@ test("a queue and a page that lie in two maps", () => {
   }
 });
 
-test("written pages are logged, and no others", () => {
-  const { host, device } = bare();
-  host.map("bytes", 0, 2 * MIB);
-  host.start();
-  device.memory.dirty.start();
-  assert.equal(host.io(2, MIB + 8192 - 512, 5, 8, MIB + 65_536), 0);
-  assert.equal(host.io(1, MIB + 4 * 65_536, 5, 8), 0);
-  const bitmap = new Uint8Array(64);
-  device.memory.dirty.report(BASE, 2 * MIB, 4096, bitmap);
-  const pages = Array.from({ length: 512 }, (_, i) => i).filter(
-    (i) => ((bitmap[i >>> 3] as number) & (1 << (i & 7))) !== 0,
-  );
-  assert.deepEqual(pages, [3, 257, 272], "the completion queue, and where the read went");
-});
+for (const kind of ["memory", "another disk"] as const) {
+  test(`written pages are logged, and no others (${kind})`, () => {
+    const disk = new HeldBacking(MIB);
+    disk.holding = false;
+    const { host, device } = bare(kind === "memory" ? {} : { namespaces: [{ backing: disk }] });
+    host.map("bytes", 0, 2 * MIB);
+    host.start();
+    device.memory.dirty.start();
+    assert.equal(host.io(2, MIB + 8192 - 512, 5, 8, MIB + 65_536), 0);
+    assert.equal(host.io(2, MIB + 2 * 65_536, 5, 8), 0);
+    assert.equal(host.io(1, MIB + 4 * 65_536, 5, 8), 0);
+    const bitmap = new Uint8Array(64);
+    device.memory.dirty.report(BASE, 2 * MIB, 4096, bitmap);
+    const pages = Array.from({ length: 512 }, (_, i) => i).filter(
+      (i) => ((bitmap[i >>> 3] as number) & (1 << (i & 7))) !== 0,
+    );
+    assert.deepEqual(pages, [3, 257, 272, 288], "the completion queue, and where the reads went");
+  });
+}
 
 test("memory that is mapped anew is used anew; memory that is gone is fatal for a queue", () => {
   const { host, device } = bare();

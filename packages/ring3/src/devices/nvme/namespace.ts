@@ -37,7 +37,7 @@ export class DeviceNamespace {
 
   /** `uniqueId`: 16 bytes that no other namespace has. Throws `BACKING_INVALID`, `NVME_OPTION`. */
   constructor(id: number, options: NamespaceOptions, uniqueId: Uint8Array) {
-    const blockSize = options.blockSize ?? 512;
+    const blockSize: number = options.blockSize ?? 512;
     if (blockSize !== 512 && blockSize !== 4096) {
       throw new Ring3Error("NVME_OPTION", `blocks have 512 or 4096 bytes, not ${blockSize}`);
     }

@@ -30,8 +30,8 @@ export interface NvmeDeviceOptions {
   readonly shadowDoorbells?: boolean;
   /** Says that there is a volatile write cache that flush empties; on unless every namespace is memory. */
   readonly writeCache?: boolean;
-  /** How the device may interrupt: all of them by default. A line is there in any case, for hosts without messages. */
-  readonly interrupts?: readonly ("msi" | "msix" | "intx")[];
+  /** The messages by which the device can interrupt, both by default; the line (INTx) is there in any case. */
+  readonly interrupts?: readonly ("msi" | "msix")[];
   /** 1234:4e56 by default: ids that no driver has quirks for, so that drivers bind by the class. */
   readonly vendorId?: number;
   readonly deviceId?: number;

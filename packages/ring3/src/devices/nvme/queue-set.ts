@@ -181,7 +181,7 @@ export class QueueSet {
     } catch (error) {
       this.#failed(error);
     }
-    if (!this.#serving) this.#signal(queue.completion);
+    if (!this.#serving) this.#parts.lines.signal(queue.completion);
     if (this.#starved || queue.waiting > 0) this.kick();
   }
 
@@ -239,14 +239,8 @@ export class QueueSet {
     } finally {
       this.#serving = false;
     }
-    if (epoch === this.#epoch && completion.unsignalled) this.#signal(completion);
+    if (epoch === this.#epoch && completion.unsignalled) this.#parts.lines.signal(completion);
     return served;
-  }
-
-  #signal(queue: CompletionQueue): void {
-    this.#parts.lines.signal(queue);
-    // Where the host tells its progress in memory only, ask to be told: the line falls, and what waits is written, then.
-    if (this.#parts.lines.levelUsed || queue.waiting.length > 0) this.#lookAtHead(queue);
   }
 
   /** Queue memory that cannot be reached is the end of the controller; anything else is ours. */

@@ -356,10 +356,11 @@ test("an operation that fails is an error of its request only", async () => {
 });
 
 test("a reset in flight: late answers touch nothing, and nothing new starts before them", async () => {
-  for (const way of ["status", "queue", "flr", "vanish"] as const) {
+  const ways = ["status", "queue", "flr", "vanish"] as const;
+  for (const [way, remote] of ways.flatMap((name) => [[name, false] as const, [name, true] as const])) {
     const backing = new SlowBacking(8 * SECTOR);
     backing.inner.contents.fill(7);
-    const disk = new Disk({ backing });
+    const disk = new Disk({ backing }, remote);
     disk.driver.start({ features: [9, 40], queueSize: 8 });
     const first = disk.submit(header(0, 0), SECTOR);
     assert.equal(backing.pending.length, 1);
@@ -413,6 +414,13 @@ test("memory that goes away under a request: it fails, and nothing is written th
   await settle();
   assert.ok(extra.every((byte) => byte === 0));
   assert.equal(guest.at(status)[0], 1);
+  disk.collect();
+  const next = disk.submit(header(0, 0), SECTOR);
+  backing.finish();
+  await settle();
+  disk.collect();
+  assert.equal(await next.done, 0);
+  assert.equal(next.data[0], 7);
 });
 
 test("a driver that relies on stable writes gets a flush with each", async () => {
@@ -546,6 +554,38 @@ test("a function that is moved goes on elsewhere: what was under way ends before
       }
     }
   }
+});
+
+test("backings are asked for whole sectors only, and a smaller disk at the new place is shown as such", async () => {
+  const inner = memoryBacking(8 * SECTOR);
+  const check = (offset: number, bytes: Uint8Array): void => {
+    assert.equal(offset % SECTOR, 0);
+    assert.equal(bytes.length % SECTOR, 0);
+  };
+  const backing: BlockBacking = {
+    ...inner,
+    read(offset, target) {
+      check(offset, target);
+      return inner.read(offset, target);
+    },
+    write(offset, source) {
+      check(offset, source);
+      return inner.write(offset, source);
+    },
+  };
+  const disk = new Disk({ backing });
+  disk.driver.start({ features: [9] });
+  const out = new Uint8Array(16 + 2 * SECTOR).fill(5);
+  out.set(header(1, 1));
+  assert.equal((await disk.run(out, 0, { cuts: [3, 15, 100, 600] })).status, 0);
+  const { data } = await disk.run(header(0, 1), 2 * SECTOR, { cuts: [10, 511, 700] });
+  assert.ok(data.every((byte, i) => byte === (i < 2 * SECTOR ? 5 : 0)));
+  const smaller = new VirtioBlock({ backing: memoryBacking(4 * SECTOR) });
+  smaller.restore(disk.device.save());
+  const { guest } = disk.driver;
+  smaller.connect({ name: "the destination" });
+  smaller.memory.map(guest.base, guest.bytes.length, "read-write", { bytes: guest.bytes });
+  assert.equal(smaller.barRead32(0, 0x2000), 4);
 });
 
 test("a state of another kind is refused", () => {

@@ -282,7 +282,7 @@ export class VirtioBlock extends VirtioFunction {
     const { chain, views } = request;
     request.written = length;
     this.#counts.readBytes += length;
-    if (chain.views(this.memory, "write", 0, length, views)) {
+    if (chain.views(this.memory, "write", 0, length, views) && wholeSectors(views)) {
       const outcome = this.#eachView(request, offset, (at, view) => this.#backing.read(at, view, request));
       if (outcome !== undefined) return outcome.then(() => this.#filled(request, length));
       chain.written(this.memory, 0, length);
@@ -306,7 +306,7 @@ export class VirtioBlock extends VirtioFunction {
     const { chain, views } = request;
     this.#counts.writtenBytes += length;
     let outcome: Outcome;
-    if (chain.views(this.memory, "read", HEADER_BYTES, length, views)) {
+    if (chain.views(this.memory, "read", HEADER_BYTES, length, views) && wholeSectors(views)) {
       outcome = this.#eachView(request, offset, (at, view) => this.#backing.write(at, view, request));
     } else {
       const bounce = this.#bounce(request, length);
@@ -403,23 +403,23 @@ export class VirtioBlock extends VirtioFunction {
 
   #end(request: BlockRequest): void {
     this.#inFlight.delete(request);
-    if (request.bounce !== undefined) this.#bounceBytes -= request.bounce.length;
+    const waited = this.#bounceBytes >= BOUNCE_BYTES;
+    this.#bounceBytes -= request.bounce?.length ?? 0;
+    request.bounce = undefined;
     if (request.orphan) {
       this.#orphans--;
       if (this.#orphans === 0) this.#goOn();
       return;
     }
     if (request.aborted) request.status = BlockStatus.IO_ERROR;
-    request.bounce = undefined;
-    const queue = request.queue as QueueRegisters;
     // After DEVICE_NEEDS_RESET nothing is given back any more.
     if (!this.answering) return;
+    const queue = request.queue as QueueRegisters;
     this.guarded(() => {
       this.#finish(request);
       this.publish(queue);
     });
-    if (this.#bounceBytes > 0) this.#goOn();
-    else if (this.running) this.serveLater(queue);
+    if (waited && this.#bounceBytes < BOUNCE_BYTES) this.#goOn();
   }
 
   /** Everything that had to wait may go on. */
@@ -460,6 +460,12 @@ export class VirtioBlock extends VirtioFunction {
   protected override featuresChosen(): void {
     const flush = this.negotiated.has(BlockFeature.FLUSH);
     this.deviceConfig[BlockConfig.offsets.writeback] = flush ? 1 : 0;
+  }
+
+  /** The disk at the new place decides how large it is. */
+  protected override restored(): void {
+    const capacity = new DataView(this.deviceConfig.buffer).getBigUint64(BlockConfig.offsets.capacity, true);
+    if (capacity !== BigInt(this.#sectors())) this.resized();
   }
 
   protected override writeConfig(offset: number, value: number): void {
@@ -526,4 +532,10 @@ export class VirtioBlock extends VirtioFunction {
       return request;
     });
   }
+}
+
+/** Backings take whole sectors; a driver may cut its memory anywhere. */
+function wholeSectors(views: readonly Uint8Array[]): boolean {
+  for (const view of views) if (view.length % SECTOR_BYTES !== 0) return false;
+  return true;
 }

@@ -1,7 +1,11 @@
-// Virtio functions in process: the contracts of functions and of devices, by registers alone.
+// Virtio functions, in process and served on a socket: the contracts of functions and of devices, by registers alone.
+import assert from "node:assert/strict";
+import test from "node:test";
 import { pciFunctionContract } from "../../../../../tests/contract/pci-function.ts";
+import { ServedFunction } from "../../../../../tests/contract/served-function.ts";
 import { deviceContract } from "../../../../../tests/contract/virtual-function.ts";
 import type { DmaBuffer, PciFunction } from "../../pci/function.ts";
+import { connect } from "../../vfio-user/client.ts";
 import { inProcess } from "../../virtual/in-process.ts";
 import { memoryBacking } from "../block-backing.ts";
 import { VirtioBlock, VirtioNet } from "./index.ts";
@@ -20,6 +24,8 @@ const at = {
 };
 /** In the page that the driver gives: rings, then what a request needs. */
 const inPage = { DESCRIPTORS: 0, AVAIL: 0x100, USED: 0x200, HEADER: 0x400, STATUS: 0x500 };
+
+const create = `new device.VirtioBlock({ backing: device.memoryBacking(new Uint8Array(65536).fill(${PATTERN})) })`;
 
 function disk(): VirtioBlock {
   const backing = memoryBacking(1 << 16);
@@ -95,4 +101,18 @@ deviceContract("virtio-blk in process", async (t) => {
     ],
     state: { save: async () => device.save(), restore: async (state) => device.restore(state) },
   };
+});
+
+test("virtio-blk over vfio-user: works, again after a reset, and for the next user", async () => {
+  await using served = await ServedFunction.start({ module: new URL("./index.ts", import.meta.url), create });
+  for (let user = 0; user < 2; user++) {
+    await using fn = await connect(served.path);
+    for (let round = 0; round < 2; round++) {
+      using buffer = fn.dma.allocate(4096);
+      fn.busMaster = true;
+      await readInto(fn, buffer);
+      assert.ok(buffer.bytes.every((byte) => byte === PATTERN));
+      await fn.reset();
+    }
+  }
 });

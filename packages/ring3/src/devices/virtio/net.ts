@@ -361,7 +361,7 @@ export class VirtioNet extends VirtioFunction {
       const chain = (this.#chains[count] ??= new DescriptorChain());
       if (!ring.pop(chain)) {
         // Asked for here, behind the last buffer: a driver that adds to too few of them notifies too.
-        
+        if (tries++ < ring.size && ring.rearm()) continue;
         ring.rewind(start);
         return count >= ring.size ? this.#tooLong() : false;
       }

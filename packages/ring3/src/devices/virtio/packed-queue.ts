@@ -150,8 +150,6 @@ export class PackedQueue implements Virtqueue {
 
   #isAvailable(ring: RingArea): boolean {
     if (ring.remote) ring.fetch(DESCRIPTOR_BYTES * this.#nextAvailable, DESCRIPTOR_BYTES);
-    // A descriptor that we hold still shows the driver's flags once the ring is full of them.
-    if (this.#held >= this.size) return false;
     const last = Atomics.load(ring.words, 4 * this.#nextAvailable + DescriptorWord.LAST);
     const flags = last >>> 16;
     const available = (flags & DescriptorFlag.AVAIL) === 0 ? 0 : 1;

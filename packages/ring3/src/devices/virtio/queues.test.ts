@@ -326,6 +326,20 @@ test("packed: each broken rule is found", () => {
   }
 });
 
+test("buffers beyond the ring's size, while the device holds the others, are refused", () => {
+  for (const packed of [false, true]) {
+    const { guest, ring, queue } = make({ packed, size: 8, eventIndex: false, remote: false });
+    const target = guest.segment(16);
+    for (let i = 0; i < 8; i++) ring.add([], [target]);
+    const chain = new DescriptorChain();
+    for (let i = 0; i < 8; i++) assert.ok(queue.pop(chain));
+    assert.equal(queue.pop(chain), false);
+    if (ring instanceof FakeSplitRing) ring.publish(0);
+    else if (ring instanceof FakePackedRing) ring.writeDescriptor(ring.areas.descriptor, target.iova, 16, 0, 0x8002);
+    assert.throws(() => queue.pop(chain), broken);
+  }
+});
+
 test("indirect descriptors without the feature, and areas out of line, are refused", () => {
   for (const packed of [false, true]) {
     const shape = { packed, size: 8, eventIndex: false, remote: false };

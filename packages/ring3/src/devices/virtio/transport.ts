@@ -13,6 +13,7 @@ import {
   VIRTIO_VENDOR_ID,
   VirtioCommon,
 } from "../../specs/virtio/registers.ts";
+import type { IoEventFd } from "../../virtual/declaration.ts";
 import {
   type MemoryMap,
   msix,
@@ -106,7 +107,7 @@ export abstract class VirtioFunction extends VirtualFunction {
       revision: 1,
       classCode: model.classCode,
       interruptPin: "A",
-      bars: { [BAR]: { size: BAR_SIZE } },
+      bars: { [BAR]: { size: BAR_SIZE, ioEventFds: doorbells(model.queues, notifyMultiplier) } },
       capabilities: [
         pm(),
         pcie(),
@@ -490,6 +491,15 @@ export abstract class VirtioFunction extends VirtualFunction {
     this.restored();
     this.#resume();
   }
+}
+
+/** Notifications that need no message: the place says which queue it is, or the value. */
+function doorbells(queues: number, multiplier: number): IoEventFd[] {
+  return Array.from({ length: queues }, (_, queue) => ({
+    offset: Region.NOTIFY + multiplier * queue,
+    size: 2,
+    ...(multiplier === 0 ? { match: BigInt(queue) } : {}),
+  }));
 }
 
 type WindowRead = (bar: number, offset: number, width: 1 | 2 | 4) => number;

@@ -154,7 +154,7 @@ const commandEffectsBits = { CSUPP: [0], LBCC: [1], NCC: [2], NIC: [3], CCC: [4]
 /** An entry of the commands supported and effects log, base figure 212. LBCC: it may change blocks. */
 export const CommandEffects: Fields<typeof commandEffectsBits> = fields(commandEffectsBits);
 const featureEffectsBits = { FSUPP: [0], UDCC: [1], NCC: [2], NIC: [3], CCC: [4], FSP: [20, 12] } as const;
-/** An entry of the feature identifiers supported and effects log, base figure 256. FSP bit 0: namespace, 4: controller. */
+/** An entry of the feature identifiers supported and effects log, base figure 256. FSP bit 0: namespace, 1: controller. */
 export const FeatureEffects: Fields<typeof featureEffectsBits> = fields(featureEffectsBits);
 
 const abortCdw10Bits = { SQID: [0, 16], CID: [16, 16] } as const;

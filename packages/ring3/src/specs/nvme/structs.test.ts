@@ -8,6 +8,7 @@ import {
   CapLow,
   Cc,
   Cdw0,
+  CommandEffects,
   CompletionStatus,
   CreateCompletionCdw11,
   CreateSubmissionCdw11,
@@ -15,16 +16,19 @@ import {
   completionDoorbell,
   DatasetRange,
   ErrorLogEntry,
+  FeatureEffects,
   FirmwareLog,
   Flbas,
   HealthLog,
   IdentifyController,
   IdentifyNamespace,
+  IndependentNamespace,
   IoCdw12,
   LbaFormat,
   LogCdw10,
   NamespaceDescriptor,
   NamespaceList,
+  NvmController,
   Nvme,
   PowerState,
   SglDescriptor,
@@ -49,6 +53,8 @@ test("structures have the sizes of their figures", () => {
     [FirmwareLog, 512],
     [DatasetRange, 16],
     [SglDescriptor, 16],
+    [IndependentNamespace, 4096],
+    [NvmController, 4096],
   ] as const;
   for (const [structure, size] of sizes) assert.equal(structure.size, size, structure.name);
 });
@@ -166,6 +172,11 @@ test("command and completion words", () => {
   assert.equal(CreateSubmissionCdw11.CQID.of(7) | CreateSubmissionCdw11.PC.of(1), 0x0007_0001);
   assert.equal((IoCdw12.FUA.of(1) | IoCdw12.NLB.of(7)) >>> 0, 0x4000_0007);
   assert.equal((LogCdw10.LID.of(2) | LogCdw10.RAE.of(1) | LogCdw10.NUMDL.of(127)) >>> 0, 0x007f_8002);
+  // Linux: NVME_CMD_EFFECTS_LBCC, CSE_MASK; libnvme: NVME_FID_SUPPORTED_EFFECTS_SCOPE_CTRL.
+  assert.deepEqual([CommandEffects.LBCC.mask, CommandEffects.CSE.mask], [2, 0x7_0000]);
+  assert.equal(FeatureEffects.FSP.of(2), 1 << 21);
+  assert.deepEqual([IndependentNamespace.offsets.NSATTR, IndependentNamespace.offsets.NSTAT], [8, 14]);
+  assert.deepEqual([NvmController.offsets.DMRSL, NvmController.offsets.DMSL], [4, 8]);
   // Compare failure with DNR, phase 1, command 5.
   const word = 0x850b_0005;
   assert.equal(CompletionStatus.CID.get(word), 5);
