@@ -1,6 +1,7 @@
 // Every static check, each named as it runs; all of them run even when one fails, and the exit status says whether any did.
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
+import { checkDocs } from "./docs.ts";
 import { checkExamples } from "./examples.ts";
 import { checkPackaging } from "./packaging.ts";
 
@@ -23,10 +24,11 @@ const checks: readonly (readonly [title: string, check: () => string | void])[] 
   [
     "documentation examples",
     () => {
-      const { checked, run } = checkExamples();
-      return `${checked} type-checked, ${run} run`;
+      const { checked, run, guideSteps } = checkExamples();
+      return `${checked} type-checked, ${run} run, ${guideSteps} steps of guides done`;
     },
   ],
+  ["documentation tables", () => `${checkDocs()} tables`],
   ["packaging", () => `${checkPackaging().length} subpaths import from the packed tarball`],
 ];
 

@@ -1,8 +1,10 @@
 // Keeps documentation true: every ```ts block of the Markdown files and every TSDoc @example is type-checked, and those
 // marked `run` (```ts run, @example run), which need no device, are executed too. Each may use `fn`, an open function.
+// Guides, whose blocks build on each other, are run as a whole: see guides.ts.
 import { execFileSync, spawnSync } from "node:child_process";
 import { globSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import { guideFiles, runGuide } from "./guides.ts";
 
 const root = join(import.meta.dirname, "..");
 
@@ -36,8 +38,11 @@ function fromSource(file: string): Example[] {
   return found;
 }
 
-/** Checks (and runs) every example; returns how many of each, and throws on the first that fails. */
-export function checkExamples(): { readonly checked: number; readonly run: number } {
+/** Documents whose blocks build on each other. */
+const GUIDES = ["docs/first-device.md", "docs/first-driver.md"];
+
+/** Checks (and runs) every example and guide; returns how many of each, and throws on the first that fails. */
+export function checkExamples(): { readonly checked: number; readonly run: number; readonly guideSteps: number } {
   const examples = [
     ...globSync(["*.md", "docs/**/*.md"], { cwd: root }).sort().flatMap(fromMarkdown),
     ...globSync("packages/*/src/**/*.ts", { cwd: root }).sort().flatMap(fromSource),
@@ -51,6 +56,13 @@ export function checkExamples(): { readonly checked: number; readonly run: numbe
       writeFileSync(file, `// ${example.from}:${example.line}\n${example.code}\nexport {};\n`);
       return file;
     });
+    for (const [index, guide] of GUIDES.entries()) {
+      for (const [name, code] of guideFiles(readFileSync(join(root, guide), "utf8"))) {
+        const file = join(folder, `guide-${index}`, name);
+        mkdirSync(dirname(file), { recursive: true });
+        writeFileSync(file, code);
+      }
+    }
     writeFileSync(join(folder, "scene.d.ts"), 'declare const fn: import("ring3").PciFunction;\n');
     const config = join(folder, "tsconfig.json");
     writeFileSync(
@@ -63,15 +75,17 @@ export function checkExamples(): { readonly checked: number; readonly run: numbe
           isolatedDeclarations: false,
           declaration: false,
         },
-        include: ["*.ts"],
+        include: ["**/*.ts"],
       }),
     );
     const check = spawnSync(join(root, "node_modules/.bin/tsc"), ["-p", config], { encoding: "utf8" });
     if (check.status !== 0) {
-      const named = check.stdout.replace(/\S*example-(\d+)\.ts/g, (_, index: string) => {
-        const example = examples[Number(index)];
-        return `${example?.from}:${example?.line} (example ${index})`;
-      });
+      const named = check.stdout
+        .replaceAll(/\S*guide-(\d+)\//g, (_, index: string) => `${GUIDES[Number(index)]}: `)
+        .replace(/\S*example-(\d+)\.ts/g, (_, index: string) => {
+          const example = examples[Number(index)];
+          return `${example?.from}:${example?.line} (example ${index})`;
+        });
       throw new Error(`documentation examples do not type-check:\n${named}`);
     }
     let run = 0;
@@ -80,7 +94,9 @@ export function checkExamples(): { readonly checked: number; readonly run: numbe
       execFileSync(process.execPath, [files[index] ?? ""], { stdio: ["ignore", "ignore", "inherit"], timeout: 60_000 });
       run++;
     }
-    return { checked: examples.length, run };
+    let guideSteps = 0;
+    for (const guide of GUIDES) guideSteps += runGuide(guide);
+    return { checked: examples.length, run, guideSteps };
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

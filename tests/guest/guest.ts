@@ -283,7 +283,7 @@ function exitOn(signal: NodeJS.Signals): never {
 }
 
 /** A socket that takes one connection. */
-function listenOnce(path: string): Disposable & { listening: Promise<unknown>; connection: Promise<Socket> } {
+export function listenOnce(path: string): Disposable & { listening: Promise<unknown>; connection: Promise<Socket> } {
   const server = createServer();
   const connection = new Promise<Socket>((resolve) => server.once("connection", resolve));
   const listening = once(server.listen(path), "listening");

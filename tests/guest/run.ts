@@ -60,7 +60,13 @@ async function isUsable(guest: Guest): Promise<boolean> {
   }
 }
 
-async function runSuite(context: TestContext, guest: Guest, kernel: KernelName, suite: Suite): Promise<void> {
+/** Runs one file of tests in the guest and reports them as subtests of `context`. */
+export async function runSuite(
+  context: TestContext,
+  guest: Guest,
+  kernel: KernelName,
+  suite: Pick<Suite, "name" | "path" | "timeoutMs">,
+): Promise<void> {
   const replay = new Replay(context);
   const reporter = [
     "--import=/ring3/tests/guest/preload.js",

@@ -17,7 +17,7 @@ export function stage(directory: string): void {
   cpio.file("package.json", JSON.stringify({ type: "module", private: true }));
   for (const folder of SOURCES) addSources(cpio, folder);
   for (const name of MODULES) addModule(cpio, name);
-  for (const name of readdirSync(join(REPOSITORY, "packages"))) addWorkspace(cpio, name);
+  for (const name of readdirSync(join(REPOSITORY, "packages"))) if (!name.startsWith(".")) addWorkspace(cpio, name);
   mkdirSync(directory);
   writeFileSync(join(directory, "stage.cpio"), cpio.finish());
 }
@@ -28,7 +28,8 @@ function addSources(cpio: Cpio, folder: string): void {
     const path = join(folder, name);
     const source = join(REPOSITORY, path);
     if (statSync(source).isDirectory()) {
-      if (name !== "node_modules" && name !== "dist") addSources(cpio, path);
+      // Folders with a dot are scratch space of other tests.
+      if (name !== "node_modules" && name !== "dist" && !name.startsWith(".")) addSources(cpio, path);
     } else if (name.endsWith(".ts")) {
       if (!name.endsWith(".d.ts")) cpio.file(path.replace(/\.ts$/, ".js"), strip(readFileSync(source, "utf8"), path));
     } else if (name === "package.json") {

@@ -6,16 +6,19 @@ import type { Context } from "./context.ts";
 export type OptionDeclaration = { readonly description: string; readonly short?: string } & (
   | { readonly kind: "flag" }
   | { readonly kind: "text"; readonly value: string }
+  /** Text that may be given several times. */
+  | { readonly kind: "texts"; readonly value: string }
   | { readonly kind: "choice"; readonly choices: readonly string[]; readonly initial?: string }
-  /** An integer: decimal, `0x` hexadecimal, or with the suffix K, M or G (powers of 1024). */
-  | {
-      readonly kind: "integer";
-      readonly value: string;
-      readonly minimum?: bigint;
-      readonly maximum?: bigint;
-      readonly initial?: bigint;
-    }
+  | ({ readonly kind: "integer"; readonly initial?: bigint } & IntegerBounds)
+  /** An integer that may be given several times. */
+  | ({ readonly kind: "integers" } & IntegerBounds)
 );
+/** An integer is decimal, `0x` hexadecimal, or has the suffix K, M, G or T (powers of 1024). */
+export interface IntegerBounds {
+  readonly value: string;
+  readonly minimum?: bigint;
+  readonly maximum?: bigint;
+}
 export type OptionDeclarations = Readonly<Record<string, OptionDeclaration>>;
 
 /** An argument by position. */
@@ -31,13 +34,18 @@ export interface OperandDeclaration {
 
 type OptionValue<D extends OptionDeclaration> = D extends { kind: "flag" }
   ? boolean
-  : D extends { kind: "integer"; initial: bigint }
-    ? bigint
-    : D extends { kind: "integer" }
-      ? bigint | undefined
-      : D extends { kind: "choice"; initial: string }
-        ? string
-        : string | undefined;
+  : D extends { kind: "texts" }
+    ? readonly string[]
+    : D extends { kind: "integers" }
+      ? readonly bigint[]
+      : SingleValue<D>;
+type SingleValue<D extends OptionDeclaration> = D extends { kind: "integer"; initial: bigint }
+  ? bigint
+  : D extends { kind: "integer" }
+    ? bigint | undefined
+    : D extends { kind: "choice"; initial: string }
+      ? string
+      : string | undefined;
 
 /** What a command gets from its command line. */
 export interface Input<O extends OptionDeclarations = OptionDeclarations> {
@@ -66,6 +74,15 @@ export interface CommandGroup {
   readonly kind: "group";
   readonly summary: string;
   readonly commands: CommandTable;
+  /** Takes words that are no command's name, as `ring3 serve ./device.ts` does; the word is its first operand. */
+  readonly otherwise?: Otherwise;
+}
+
+export interface Otherwise {
+  /** How the help calls such a word. */
+  readonly name: string;
+  readonly accepts: (word: string) => boolean;
+  readonly load: () => Promise<Command>;
 }
 
 /** Commands by name, each loaded when it is needed. */
@@ -82,8 +99,8 @@ export function command<const O extends OptionDeclarations>(
 }
 
 /** Declares a group of commands. */
-export function commandGroup(summary: string, commands: CommandTable): CommandGroup {
-  return { kind: "group", summary, commands };
+export function commandGroup(summary: string, commands: CommandTable, otherwise?: Otherwise): CommandGroup {
+  return { kind: "group", summary, commands, ...(otherwise === undefined ? {} : { otherwise }) };
 }
 
 /** Options that every command takes. */

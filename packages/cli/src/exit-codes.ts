@@ -17,7 +17,7 @@ export const EXIT_CODES: readonly (readonly [code: string, meaning: string])[] =
   ["1", "failed, the message says why"],
   ["2", "wrong usage: unknown command or option, bad or missing value"],
   ["3", "not permitted: needs root once, or the function belongs to somebody else"],
-  ["4", "no such function, device, user or file"],
+  ["4", "no such function, device, user, group or file, or nobody serves at the socket"],
   ["5", "in use, not usable in its present state, or held by somebody"],
   ["130", "interrupted by Ctrl-C (143: by SIGTERM); everything was closed or put back"],
 ];
@@ -26,6 +26,7 @@ const NOT_PERMITTED: ReadonlySet<string> = new Set(["NOT_ROOT", "PERMISSION_DENI
 const NOT_FOUND: ReadonlySet<string> = new Set([
   "FUNCTION_NOT_FOUND",
   "NO_SUCH_FUNCTION",
+  "GROUP_UNKNOWN",
   "USER_UNKNOWN",
   "WRONG_DEVICE",
 ]);
@@ -33,6 +34,8 @@ const BUSY: ReadonlySet<string> = new Set([
   "BRIDGE",
   "BINDING_BUSY",
   "BUSY",
+  "FILE_LOCKED",
+  "FUNCTION_BUSY",
   "FUNCTION_HELD",
   "FUNCTION_IN_USE",
   "GROUP_NOT_VIABLE",
@@ -40,11 +43,12 @@ const BUSY: ReadonlySet<string> = new Set([
   "NODE_OWNED",
   "NO_IOMMU",
   "NO_IOMMU_GROUP",
+  "SOCKET_IN_USE",
   "SRIOV_UNAVAILABLE",
   "VFS_EXIST",
 ]);
 const NOT_PERMITTED_ERRNO: ReadonlySet<string> = new Set(["EACCES", "EPERM"]);
-const NOT_FOUND_ERRNO: ReadonlySet<string> = new Set(["ENOENT", "ENODEV"]);
+const NOT_FOUND_ERRNO: ReadonlySet<string> = new Set(["ENOENT", "ENODEV", "ECONNREFUSED"]);
 
 /** The exit status for a failure, by its stable code first, then by its errno. */
 export function exitCodeOf(code: string | undefined, errno: string | undefined): ExitCode {

@@ -6,6 +6,7 @@ import {
   GLOBAL_OPTIONS,
   type OptionDeclaration,
   type OptionDeclarations,
+  type Otherwise,
 } from "./command.ts";
 import { EXIT_CODES } from "./exit-codes.ts";
 import { columns, type Style, wrap } from "./text.ts";
@@ -31,9 +32,16 @@ export function commandHelp(path: string, command: Command, style: Style): strin
 }
 
 /** Help for `ring3` itself and for words like `ring3 nvme`. */
-export async function tableHelp(path: string, summary: string, table: CommandTable, style: Style): Promise<string> {
+export async function tableHelp(
+  path: string,
+  summary: string,
+  table: CommandTable,
+  otherwise: Otherwise | undefined,
+  style: Style,
+): Promise<string> {
   const rows: [string, string][] = [];
   for (const [name, load] of Object.entries(table)) rows.push([name, (await load()).summary]);
+  if (otherwise !== undefined) rows.push([otherwise.name, (await otherwise.load()).summary]);
   const sections = [
     `${style.bold("Usage:")} ${path} COMMAND [ARGUMENT...] [OPTION...]`,
     wrap(summary, 100),
@@ -68,13 +76,17 @@ function usage(path: string, { operands, options }: Command): string {
 function optionRows(options: OptionDeclarations): [string, string][] {
   return Object.entries(options).map(([name, option]) => {
     const short = option.short === undefined ? "" : `-${option.short}, `;
-    return [`${short}--${name}${placeholder(option)}`, `${option.description}${initial(option)}`];
+    return [`${short}--${name}${placeholder(option)}`, `${option.description}${repeated(option)}${initial(option)}`];
   });
 }
 
 function placeholder(option: OptionDeclaration): string {
   if (option.kind === "flag") return "";
   return option.kind === "choice" ? ` ${option.choices.join("|")}` : ` ${option.value}`;
+}
+
+function repeated({ kind }: OptionDeclaration): string {
+  return kind === "texts" || kind === "integers" ? " (may be repeated)" : "";
 }
 
 function initial(option: OptionDeclaration): string {

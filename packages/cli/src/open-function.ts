@@ -9,16 +9,24 @@ export const BACKEND_OPTIONS = {
     kind: "choice",
     choices: ["auto", "group", "iommufd"],
     initial: "auto",
-    description: "which of the kernel's interfaces to use",
+    description: "which of the kernel's interfaces to use, where ADDRESS is a PCI address",
   },
 } as const;
+
+/** Whether `address` names a function that is served at a socket, on this machine or another one's. */
+export function isSocketAddress(address: string): boolean {
+  return address.startsWith("vfio-user:");
+}
 
 /**
  * Opens `address`; whoever calls disposes it. An interruption in the meantime lets the opening end, closes what it gave,
  * and then throws.
  */
 export async function openFunction(address: string, backend: string, context: Context): Promise<PciFunction> {
-  if (context.root !== "/")
+  if (isSocketAddress(address) && backend !== "auto") {
+    throw new UsageError(`--backend ${backend} is for functions of the kernel; ${address} is a socket`);
+  }
+  if (context.root !== "/" && !isSocketAddress(address))
     throw new UsageError("--root shows files of another machine, whose functions cannot be opened");
   context.signal.throwIfAborted();
   const { open } = await import("ring3");

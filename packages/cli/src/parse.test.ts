@@ -36,6 +36,21 @@ test("options come by their kind, with defaults, in any order", () => {
   assert.deepEqual(parse("a").input.options, { block: 7n, mode: undefined, output: undefined, yes: false });
 });
 
+test("repeated options come in order, integers with their suffixes", () => {
+  const repeated = command({
+    ...sample,
+    operands: [],
+    options: {
+      file: { kind: "texts", value: "PATH", description: "files" },
+      size: { kind: "integers", value: "N", minimum: 512n, description: "sizes" },
+    },
+  });
+  const { input } = parseCommand(repeated, ["--file", "b", "--size", "4K", "--file=a", "--size", "1T"]);
+  assert.deepEqual(input.options, { file: ["b", "a"], size: [4096n, 2n ** 40n] });
+  assert.deepEqual(parseCommand(repeated, []).input.options, { file: [], size: [] });
+  assert.throws(() => parseCommand(repeated, ["--size", "512", "--size", "8"]), /--size takes an integer.*"8"/);
+});
+
 test("mistakes say what to write instead", () => {
   fails(/FIRST is missing: the first/);
   fails(/unknown option --outptu; did you mean --output\?/, "a", "--outptu", "x");

@@ -1,10 +1,11 @@
 // From the words of a command line to the typed input of a command. Every mistake is a UsageError that says what to write.
 import { parseArgs } from "node:util";
-import type { Command, Input, OptionDeclaration, OptionDeclarations } from "./command.ts";
+import type { Command, Input, IntegerBounds, OptionDeclaration, OptionDeclarations } from "./command.ts";
 import { GLOBAL_OPTIONS } from "./command.ts";
 import { UsageError } from "./usage-error.ts";
 
-type Value = string | boolean | bigint | undefined;
+type Value = string | boolean | bigint | readonly string[] | readonly bigint[] | undefined;
+type Given = string | boolean | readonly string[] | undefined;
 
 export interface ParsedCommand {
   readonly input: Input;
@@ -29,9 +30,11 @@ export function parseCommand(declared: Command, words: readonly string[]): Parse
 function parseWords(
   options: OptionDeclarations,
   words: readonly string[],
-): { values: Record<string, string | boolean | undefined>; positionals: string[] } {
+): { values: Record<string, Given>; positionals: string[] } {
   const entries = Object.entries(options).map(([name, { kind, short }]) => {
-    return [name, { type: kind === "flag" ? "boolean" : "string", ...(short === undefined ? {} : { short }) }] as const;
+    const type: "boolean" | "string" = kind === "flag" ? "boolean" : "string";
+    const multiple = kind === "texts" || kind === "integers";
+    return [name, { type, multiple, ...(short === undefined ? {} : { short }) }] as const;
   });
   try {
     const { values, positionals } = parseArgs({
@@ -40,7 +43,7 @@ function parseWords(
       allowPositionals: true,
       strict: true,
     });
-    return { values, positionals };
+    return { values: values as Record<string, Given>, positionals };
   } catch (error) {
     throw new UsageError(explain(error, options), { cause: error });
   }
@@ -55,25 +58,33 @@ function explain(error: unknown, options: OptionDeclarations): string {
   return `unknown option ${unknown}${near === undefined ? "" : `; did you mean --${near}?`}`;
 }
 
-function valueOf(name: string, option: OptionDeclaration, given: string | boolean | undefined): Value {
+function valueOf(name: string, option: OptionDeclaration, given: Given): Value {
   if (option.kind === "flag") return given === true;
   if (option.kind === "text") return given;
+  if (option.kind === "texts") return listed(given);
+  if (option.kind === "integers") return listed(given).map((text) => integerOf(name, option, text));
   if (given === undefined) return option.initial;
-  if (option.kind === "choice") {
-    if (option.choices.includes(String(given))) return given;
-    throw new UsageError(`--${name} takes one of ${option.choices.join(", ")}, not "${given}"`);
-  }
-  const value = parseInteger(String(given));
-  const { minimum = 0n, maximum = 2n ** 64n - 1n } = option;
+  const text = String(given);
+  if (option.kind === "integer") return integerOf(name, option, text);
+  if (option.choices.includes(text)) return text;
+  throw new UsageError(`--${name} takes one of ${option.choices.join(", ")}, not "${text}"`);
+}
+
+function listed(given: Given): readonly string[] {
+  return given === undefined ? [] : (given as readonly string[]);
+}
+
+function integerOf(name: string, { minimum = 0n, maximum = 2n ** 64n - 1n }: IntegerBounds, text: string): bigint {
+  const value = parseInteger(text);
   if (value !== undefined && value >= minimum && value <= maximum) return value;
-  throw new UsageError(`--${name} takes an integer from ${minimum} to ${maximum}, not "${given}"`);
+  throw new UsageError(`--${name} takes an integer from ${minimum} to ${maximum}, not "${text}"`);
 }
 
 /** `4096`, `0x1000` and `4K` are the same; `undefined` for anything else. */
 export function parseInteger(text: string): bigint | undefined {
-  const [, digits, suffix = ""] = /^(0x[0-9a-f]+|\d+)([kmg]?)$/i.exec(text) ?? [];
+  const [, digits, suffix = ""] = /^(0x[0-9a-f]+|\d+)([kmgt]?)$/i.exec(text) ?? [];
   if (digits === undefined) return undefined;
-  const shift = { "": 0n, k: 10n, m: 20n, g: 30n }[suffix.toLowerCase()] ?? 0n;
+  const shift = { "": 0n, k: 10n, m: 20n, g: 30n, t: 40n }[suffix.toLowerCase()] ?? 0n;
   return BigInt(digits) << shift;
 }
 

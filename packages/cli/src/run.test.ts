@@ -31,7 +31,7 @@ async function everyCommand(table: CommandTable, path: string[] = []): Promise<{
 test("every command explains itself with examples that its own parser takes", async () => {
   const { parseCommand } = await import("./parse.ts");
   const commands = await everyCommand(COMMANDS);
-  assert.equal(commands.length, 11);
+  assert.equal(commands.length, 17);
   for (const { path, command } of commands) {
     const { status, stdout, stderr } = await captured([...path, "--help"]);
     assert.deepEqual([status, stderr], [0, ""]);
@@ -49,6 +49,21 @@ test("every command explains itself with examples that its own parser takes", as
       assert.deepEqual(words.slice(0, path.length + 1), ["ring3", ...path]);
       assert.doesNotThrow(() => parseCommand(command, words.slice(path.length + 1)), line);
     }
+  }
+});
+
+test("a group's words that are no command explain themselves too", async () => {
+  const { parseCommand } = await import("./parse.ts");
+  const group = await COMMANDS["serve"]?.();
+  assert.ok(group?.kind === "group" && group.otherwise !== undefined);
+  const { otherwise } = group;
+  const declared = await otherwise.load();
+  const { stdout } = await captured(["serve", "./my-device.ts", "--help"]);
+  for (const { command: line } of declared.examples) {
+    assert.ok(stdout.includes(line));
+    const [program, name, word = "", ...rest] = line.split(" ");
+    assert.deepEqual([program, name, otherwise.accepts(word)], ["ring3", "serve", true]);
+    assert.doesNotThrow(() => parseCommand(declared, [word, ...rest]), line);
   }
 });
 
@@ -74,6 +89,11 @@ test("exit statuses and messages of what goes wrong", async () => {
     [2, /say --yes/, "nvme", "write", "01:00.0"],
     [2, /say --yes/, "nvme", "bench", "01:00.0", "--write"],
     [2, /not both/, "nvme", "bench", "01:00.0", "--polled", "--interrupts"],
+    [2, /--backend group is for functions of the kernel/, "edu", "vfio-user:/x.sock", "--backend", "group"],
+    [2, /a socket has to be opened/, "info", "vfio-user:/x.sock", "--closed"],
+    [2, /no disk to serve: give --file/, "serve", "nvme", "--socket", "/x.sock"],
+    [2, /--block-size is 512 or 4096, not 8/, "serve", "nvme", "--memory", "1M", "--block-size", "8", "--socket", "/x"],
+    [4, /ENOENT.*truncate -s 1G/, "serve", "nvme", "--file", "/nowhere/disk.img", "--socket", "/x.sock"],
     [4, /FUNCTION_NOT_FOUND.*ring3 ls/, "info", "09:00.0", "--root", machine.root],
     [4, /USER_UNKNOWN/, "ls", "--user", "mallory", "--root", machine.root],
     [

@@ -1,6 +1,6 @@
 // From a command line to an exit status: finds the command, parses, runs it, and turns every error into one message.
 import { readFileSync } from "node:fs";
-import type { Command, CommandGroup, CommandTable } from "./command.ts";
+import type { Command, CommandGroup, CommandTable, Otherwise } from "./command.ts";
 import type { Surroundings } from "./context.ts";
 import { UsageError } from "./usage-error.ts";
 
@@ -12,9 +12,11 @@ export const COMMANDS: CommandTable = {
   unbind: async () => (await import("./commands/unbind.ts")).unbind,
   nvme: async () => (await import("./commands/nvme.ts")).nvme,
   edu: async () => (await import("./commands/edu.ts")).edu,
+  serve: async () => (await import("./commands/serve.ts")).serve,
+  new: async () => (await import("./commands/new.ts")).newGroup,
 };
 
-const SUMMARY = "PCI functions in the hands of ordinary users: list, hand over and drive them.";
+const SUMMARY = "PCI functions in the hands of ordinary users: list, hand over, drive and serve them.";
 
 /** Runs `words` (without `node` and the script) and returns the exit status; never throws. */
 export async function run(words: readonly string[], surroundings: Surroundings): Promise<number> {
@@ -36,6 +38,7 @@ async function dispatch(words: readonly string[], surroundings: Surroundings): P
   let path = "ring3";
   let table: CommandTable = COMMANDS;
   let summary = SUMMARY;
+  let otherwise: Otherwise | undefined;
   let rest = words;
   for (;;) {
     const at = rest.findIndex((word) => !word.startsWith("-"));
@@ -48,15 +51,21 @@ async function dispatch(words: readonly string[], surroundings: Surroundings): P
       const { styleFor } = await import("./text.ts");
       const asked = rest.some((word) => word === "--help" || word === "-h");
       const stream = asked ? surroundings.stdout : surroundings.stderr;
-      stream.write(await tableHelp(path, summary, table, styleFor(stream.isTTY === true, surroundings.environment)));
+      stream.write(
+        await tableHelp(path, summary, table, otherwise, styleFor(stream.isTTY === true, surroundings.environment)),
+      );
       return asked ? 0 : 2;
     }
-    const found = await find(path, table, name);
+    if (otherwise?.accepts(name) === true && !Object.hasOwn(table, name)) {
+      return await runCommand(path, await otherwise.load(), rest, surroundings);
+    }
+    const found = await find(path, table, name, otherwise);
     rest = [...rest.slice(0, at), ...rest.slice(at + 1)];
     path += ` ${name}`;
     if (found.kind === "command") return await runCommand(path, found, rest, surroundings);
     const { groupSummary } = await import("./help.ts");
     table = found.commands;
+    otherwise = found.otherwise;
     summary = groupSummary(found);
   }
 }
@@ -64,12 +73,18 @@ async function dispatch(words: readonly string[], surroundings: Surroundings): P
 /** Options that may stand before the command, since they take no value. */
 const LEADING: ReadonlySet<string> = new Set(["--json", "--quiet", "-q", "--help", "-h"]);
 
-async function find(path: string, table: CommandTable, name: string): Promise<Command | CommandGroup> {
+async function find(
+  path: string,
+  table: CommandTable,
+  name: string,
+  otherwise: Otherwise | undefined,
+): Promise<Command | CommandGroup> {
   const load = Object.hasOwn(table, name) ? table[name] : undefined;
   if (load !== undefined) return await load();
   const { nearest } = await import("./parse.ts");
   const near = nearest(name, Object.keys(table));
-  const meant = near === undefined ? `it knows ${Object.keys(table).join(", ")}` : `did you mean ${path} ${near}?`;
+  const known = [...Object.keys(table), ...(otherwise === undefined ? [] : [otherwise.name])];
+  const meant = near === undefined ? `it knows ${known.join(", ")}` : `did you mean ${path} ${near}?`;
   throw new UsageError(`${path} has no command "${name}"; ${meant}`);
 }
 

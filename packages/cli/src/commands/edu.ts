@@ -9,7 +9,7 @@ const EDU_BUFFER_BYTES = 4096n;
 export const edu: Command = command({
   summary: "drive QEMU's educational device, as a small lesson",
   description: "Registers, an interrupt and DMA in both directions: what every driver is made of.",
-  operands: [{ name: "ADDRESS", description: "an edu device (1234:11e8)" }],
+  operands: [{ name: "ADDRESS", description: "an edu device (1234:11e8), or vfio-user:PATH" }],
   options: {
     factorial: {
       kind: "integer",

@@ -4,15 +4,16 @@ import type { HostFunction } from "ring3/host";
 import type { ConfigSpace } from "ring3/pci";
 import { type Command, command } from "../command.ts";
 import type { Context } from "../context.ts";
-import { BACKEND_OPTIONS, openFunction } from "../open-function.ts";
+import { BACKEND_OPTIONS, isSocketAddress, openFunction } from "../open-function.ts";
 import { binarySize, columns, hex } from "../text.ts";
+import { UsageError } from "../usage-error.ts";
 
 export const info: Command = command({
   summary: "show everything about a function",
   description:
     "Opens the function where the caller may, which resets it if nobody else has it; else shows what sysfs tells, with " +
     "the reason and the fix.",
-  operands: [{ name: "ADDRESS", description: "the function, as 0000:01:00.0 or 01:00.0" }],
+  operands: [{ name: "ADDRESS", description: "the function, as 0000:01:00.0, 01:00.0 or vfio-user:PATH" }],
   options: {
     ...BACKEND_OPTIONS,
     closed: { kind: "flag", description: "do not open it, show only what sysfs tells" },
@@ -21,19 +22,15 @@ export const info: Command = command({
     { command: "ring3 info 01:00.0", text: "identity, BARs, interrupts, DMA, reset, capabilities, power" },
     { command: "ring3 info 01:00.0 --json | jq .bars", text: "the BARs for a script" },
     { command: "ring3 info 01:00.0 --closed", text: "without touching it" },
+    { command: "ring3 info vfio-user:/run/disk.sock", text: "one that is served at a socket" },
   ],
   run: async ({ operands, options }, context) => {
     const [address = ""] = operands;
+    if (isSocketAddress(address)) return await showServed(address, options, context);
     const [host, { machinePaths }] = await Promise.all([import("ring3/host"), import("../machine.ts")]);
     const paths = machinePaths(context);
     const fn = host.readFunction(address, paths);
-    const names = new host.FunctionNames();
-    const known = {
-      ...fn,
-      className: names.class(fn.classCode),
-      vendorName: names.vendor(fn.vendorId),
-      deviceName: names.device(fn.vendorId, fn.deviceId),
-    };
+    const known = { ...fn, ...(await namesOf(fn)) };
     const { opened, reason } =
       options.closed || context.root !== "/"
         ? { opened: undefined, reason: "not opened, as asked for" }
@@ -52,6 +49,37 @@ export const info: Command = command({
   },
 });
 
+/** A function behind a socket: all that is known of it is what it shows once it is open. */
+async function showServed(
+  address: string,
+  options: { readonly backend: string; readonly closed: boolean },
+  context: Context,
+): Promise<void> {
+  if (options.closed)
+    throw new UsageError("--closed shows what the machine knows of its functions; a socket has to be opened");
+  await using fn = await openFunction(address, options.backend, context);
+  const opened = await describeOpened(fn);
+  const names = await namesOf(fn.identity);
+  const value: Shown = { address, opened: true, reason: undefined, host: undefined, ...opened };
+  context.result(value, () => render(value, context, names));
+}
+
+interface Names {
+  readonly className: string;
+  readonly vendorName: string | undefined;
+  readonly deviceName: string | undefined;
+}
+
+async function namesOf(ids: Pick<HostFunction, "classCode" | "vendorId" | "deviceId">): Promise<Names> {
+  const { FunctionNames } = await import("ring3/host");
+  const names = new FunctionNames();
+  return {
+    className: names.class(ids.classCode),
+    vendorName: names.vendor(ids.vendorId),
+    deviceName: names.device(ids.vendorId, ids.deviceId),
+  };
+}
+
 interface CapabilityLine {
   readonly kind: "standard" | "extended";
   readonly id: number;
@@ -65,14 +93,11 @@ type Shown = { readonly [K in OpenedKey]: Opened[K] | undefined } & {
   readonly address: string;
   readonly opened: boolean;
   readonly reason: string | undefined;
-  readonly host: Described;
+  /** What the machine knows of it; nothing for a function behind a socket. */
+  readonly host: Described | undefined;
   readonly capabilities: readonly CapabilityLine[];
 };
-type Described = HostFunction & {
-  readonly className: string;
-  readonly vendorName: string | undefined;
-  readonly deviceName: string | undefined;
-};
+type Described = HostFunction & Names;
 
 /** The keys of an open function are there even where it could not be opened. */
 const UNKNOWN: { readonly [K in OpenedKey]: undefined } = {
@@ -137,29 +162,27 @@ async function readClosedCapabilities(address: string, context: Context): Promis
   }
 }
 
-function render(shown: Shown, { style }: Context): string {
+function render(shown: Shown, { style }: Context, names: Names | undefined = shown.host): string {
   const { host, identity, capabilities } = shown;
-  const ids = `${hex(host.vendorId, 4)}:${hex(host.deviceId, 4)}`;
-  const heading = `${style.bold(shown.address)} ${host.deviceName ?? host.className} [${ids}]`;
+  const ids = host ?? identity;
+  if (ids === undefined || names === undefined) throw new Error("neither the machine nor the function says what it is");
+  const heading = `${style.bold(shown.address)} ${names.deviceName ?? names.className} [${hex(ids.vendorId, 4)}:${hex(ids.deviceId, 4)}]`;
   const rows: [string, string][] = [
-    ["class", `${hex(host.classCode, 6)} ${host.className}`],
-    ["subsystem", `${hex(host.subsystemVendorId, 4)}:${hex(host.subsystemId, 4)}, revision ${hex(host.revision, 2)}`],
-    ["driver", host.driver ?? "none"],
-    ["IOMMU group", host.iommuGroup === undefined ? "none: the IOMMU is off" : String(host.iommuGroup)],
-    ["opened", shown.opened ? style.green(`through ${identity?.backend}`) : style.yellow(`no: ${shown.reason}`)],
-    ["power", shown.power ?? host.powerState ?? "unknown"],
-    ["reset", (shown.resetMethods ?? host.resetMethods).join(", ") || "not possible"],
-    ...linkRow(host),
+    ["class", `${hex(ids.classCode, 6)} ${names.className}`],
+    ["subsystem", `${hex(ids.subsystemVendorId, 4)}:${hex(ids.subsystemId, 4)}, revision ${hex(ids.revision, 2)}`],
   ];
-  if (host.numaNode !== undefined) rows.push(["NUMA node", String(host.numaNode)]);
-  if (host.physicalFunction !== undefined) rows.push(["virtual function of", host.physicalFunction]);
-  if (host.sriov !== undefined) {
-    rows.push([
-      "virtual functions",
-      `${host.sriov.enabledVfs} of ${host.sriov.totalVfs} ${host.sriov.virtualFunctions.join(" ")}`.trim(),
-    ]);
+  if (host !== undefined) {
+    rows.push(["driver", host.driver ?? "none"]);
+    rows.push(["IOMMU group", host.iommuGroup === undefined ? "none: the IOMMU is off" : String(host.iommuGroup)]);
   }
-  rows.push(...barRows(shown));
+  if (identity?.modelVersion !== undefined) rows.push(["model version", String(identity.modelVersion)]);
+  rows.push(
+    ["opened", shown.opened ? style.green(`through ${identity?.backend}`) : style.yellow(`no: ${shown.reason}`)],
+    ["power", shown.power ?? host?.powerState ?? "unknown"],
+    ["reset", (shown.resetMethods ?? host?.resetMethods ?? []).join(", ") || "not possible"],
+    ...(host === undefined ? [] : hostRows(host)),
+    ...barRows(shown),
+  );
   if (shown.romBytes !== undefined) rows.push(["ROM", binarySize(shown.romBytes)]);
   if (shown.interrupts !== undefined) {
     const { intx, msi, msix, growable } = shown.interrupts;
@@ -176,6 +199,17 @@ function render(shown: Shown, { style }: Context): string {
   return `${heading}\n${columns(rows, { indent: 2 })}`;
 }
 
+function hostRows(host: Described): [string, string][] {
+  const rows = linkRow(host);
+  if (host.numaNode !== undefined) rows.push(["NUMA node", String(host.numaNode)]);
+  if (host.physicalFunction !== undefined) rows.push(["virtual function of", host.physicalFunction]);
+  if (host.sriov !== undefined) {
+    const { enabledVfs, totalVfs, virtualFunctions } = host.sriov;
+    rows.push(["virtual functions", `${enabledVfs} of ${totalVfs} ${virtualFunctions.join(" ")}`.trim()]);
+  }
+  return rows;
+}
+
 function linkRow({ link }: HostFunction): [string, string][] {
   if (link === undefined) return [];
   const { currentSpeed, currentWidth, maxSpeed, maxWidth } = link;
@@ -184,7 +218,7 @@ function linkRow({ link }: HostFunction): [string, string][] {
 
 function barRows({ bars, host }: Shown): [string, string][] {
   if (bars === undefined) {
-    return host.resources.map(({ index, sizeBytes, kind }) => [
+    return (host?.resources ?? []).map(({ index, sizeBytes, kind }) => [
       index === 6 ? "ROM" : `BAR ${index}`,
       `${kind}, ${binarySize(sizeBytes)}`,
     ]);

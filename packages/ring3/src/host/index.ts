@@ -28,4 +28,4 @@ export { type HostOperations, linuxOperations, type NodeOwner } from "./operatio
 export { type HostPaths, hostPaths, thisMachine } from "./paths.ts";
 export { bindVfs, createVfs, ownsVfs, planVfs, removeVfs } from "./sriov.ts";
 export { type HostEvent, HostEvents, type UeventSource, watchHost } from "./uevents.ts";
-export { currentUser, lookUpUser, type User, userName } from "./users.ts";
+export { currentUser, lookUpGroup, lookUpUser, type User, userName } from "./users.ts";

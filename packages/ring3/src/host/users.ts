@@ -44,6 +44,14 @@ export function lookUpUser(nameOrUid: string, paths: HostPaths = thisMachine): U
   return { name, uid: Number(uid), gids: [...gids] };
 }
 
+/** Looks a group up by name or gid. Throws `GROUP_UNKNOWN`. */
+export function lookUpGroup(nameOrGid: string, paths: HostPaths = thisMachine): number {
+  if (/^\d{1,10}$/.test(nameOrGid) && Number(nameOrGid) < 0xffff_ffff) return Number(nameOrGid);
+  const found = entries(paths, "group").find(([name]) => name === nameOrGid);
+  if (found !== undefined) return Number(found[2]);
+  throw new Ring3Error("GROUP_UNKNOWN", `there is no group "${nameOrGid}": give a name of /etc/group or a gid`);
+}
+
 function entries(paths: HostPaths, file: "passwd" | "group"): string[][] {
   const lines = (readText(join(paths.etcRoot, file)) ?? "").split("\n");
   return lines.map((line) => line.split(":")).filter((fields) => fields.length >= 4);

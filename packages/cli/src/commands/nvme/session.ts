@@ -7,7 +7,7 @@ import { UsageError } from "../../usage-error.ts";
 
 export const CONTROLLER: OperandDeclaration = {
   name: "ADDRESS",
-  description: "an NVMe controller that you may open (ring3 ls)",
+  description: "an NVMe controller that you may open (ring3 ls), or vfio-user:PATH",
 };
 
 /** Which namespace. */

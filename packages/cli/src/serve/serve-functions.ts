@@ -1,0 +1,128 @@
+// What every `ring3 serve` does once its devices exist: serves each at its socket, says that it is ready, keeps log and
+// metrics, and on a signal closes everything in order. The server comes from the library; tests pass their own.
+import type { VirtualFunction } from "ring3/virtual";
+import type { FunctionServer, ServeOptions, ServerEvent, TracedMessage } from "ring3/vfio-user";
+import type { Context } from "../context.ts";
+import { hex } from "../text.ts";
+import { type EventLog, openEventLog } from "./event-log.ts";
+import type { ServerSettings } from "./server-options.ts";
+
+interface ServedFunction {
+  readonly fn: VirtualFunction;
+  readonly path: string;
+}
+
+export interface Serving {
+  /** What is served, in the words of the command line: `nvme`, or a file. */
+  readonly device: string;
+  /** What people want to know about it, in a few words. */
+  readonly summary: string;
+  readonly functions: readonly ServedFunction[];
+}
+
+export type StartServer = (fn: VirtualFunction, path: string, options: ServeOptions) => Promise<FunctionServer>;
+
+const startServer: StartServer = async (fn, path, options) => {
+  const { serve } = await import("ring3/vfio-user");
+  return await serve(fn, path, options);
+};
+
+/** Serves until the context's signal aborts, which is how a server is meant to end: that is no failure. */
+export async function serveFunctions(
+  serving: Serving,
+  settings: ServerSettings,
+  context: Context,
+  start: StartServer = startServer,
+): Promise<void> {
+  context.signal.throwIfAborted();
+  await using resources = new AsyncDisposableStack();
+  const log = resources.use(openEventLog(settings.log, context.streams.stderr));
+  const servers: FunctionServer[] = [];
+  for (const { fn, path } of serving.functions) {
+    servers.push(resources.use(await start(fn, path, serveOptions(path, settings, log))));
+    if (settings.log !== undefined) resources.use(logEvents(fn, path, log));
+  }
+  if (settings.metrics !== undefined) {
+    const [{ serveMetrics }, { metricsText }] = await Promise.all([
+      import("./metrics-socket.ts"),
+      import("./server-metrics.ts"),
+    ]);
+    resources.use(await serveMetrics(settings.metrics, () => metricsText(servers)));
+  }
+  const functions = serving.functions.map(({ fn, path }) => describe(fn, path));
+  log.write("ready", { device: serving.device, functions });
+  sayReady(serving, functions, context);
+  const signal = await ended(context.signal);
+  log.write("stopping", { reason: signal });
+  await resources.disposeAsync();
+}
+
+function serveOptions(path: string, settings: ServerSettings, log: EventLog): ServeOptions {
+  const { mode, owner, allowUids, state, keepState, twinSocket, trustUnsealedMemory } = settings;
+  return {
+    ...(mode === undefined ? {} : { mode }),
+    ...(owner === undefined ? {} : { owner }),
+    ...(allowUids === undefined ? {} : { allowUids }),
+    ...(state === undefined ? {} : { state }),
+    keepState,
+    twinSocket,
+    trustUnsealedMemory,
+    ...(settings.trace
+      ? { onMessage: (message: TracedMessage) => log.write("message", { socket: path, ...message }) }
+      : {}),
+    onEvent: ({ type, ...facts }: ServerEvent) => log.write(type, { socket: path, ...facts }),
+  };
+}
+
+/** What a function tells besides what its server does. */
+const FUNCTION_EVENTS = ["reset", "power", "decoding", "resized", "error", "removal-requested", "removed"] as const;
+
+/** Writes down what happens to the function itself, and which memory it may reach. */
+function logEvents(fn: VirtualFunction, path: string, log: EventLog): Disposable {
+  const listeners = new DisposableStack();
+  for (const event of FUNCTION_EVENTS) {
+    listeners.use(fn.events.on(event, (facts: object) => log.write(event, { socket: path, ...facts })));
+  }
+  for (const event of ["mapped", "unmapped"] as const) {
+    listeners.use(
+      fn.events.on(event, ({ iova, size, permission }) => log.write(event, { socket: path, iova, size, permission })),
+    );
+  }
+  return listeners;
+}
+
+interface FunctionLine {
+  readonly address: string;
+  readonly socket: string;
+  readonly name: string;
+  readonly vendorId: number;
+  readonly deviceId: number;
+  readonly classCode: number;
+  readonly modelVersion: number | undefined;
+}
+
+function describe({ identity }: VirtualFunction, path: string): FunctionLine {
+  const { address: name, vendorId, deviceId, classCode, modelVersion } = identity;
+  return { address: `vfio-user:${path}`, socket: path, name, vendorId, deviceId, classCode, modelVersion };
+}
+
+/** One line, for people or for programs, as soon as clients may connect. */
+function sayReady(serving: Serving, functions: readonly FunctionLine[], context: Context): void {
+  const { stdout } = context.streams;
+  context.progress.clear();
+  if (context.json) {
+    stdout.write(`${JSON.stringify({ event: "ready", device: serving.device, pid: process.pid, functions })}\n`);
+    return;
+  }
+  const ids = functions.map(({ vendorId, deviceId }) => `${hex(vendorId, 4)}:${hex(deviceId, 4)}`);
+  const places = functions.map(({ address }) => context.style.bold(address)).join(", ");
+  stdout.write(`serving ${serving.device} [${ids[0] ?? ""}] ${serving.summary}, at ${places}; Ctrl-C ends it\n`);
+}
+
+/** Resolves with the reason when the signal aborts. */
+async function ended(signal: AbortSignal): Promise<string> {
+  if (!signal.aborted) {
+    await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+  }
+  return signal.reason instanceof Error ? signal.reason.message : String(signal.reason);
+}
