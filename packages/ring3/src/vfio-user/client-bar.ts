@@ -72,22 +72,27 @@ export class ServedRegion implements RegionAccess, Disposable {
     }
   }
 
+  /** Throws `DEVICE_CHANGED` where another server's region could not take this one's place, windows included. */
+  checkSame(other: RegionDescription | undefined): void {
+    const areas = other?.areas.filter((area) => this.#safe(area)) ?? [];
+    const covered = this.#windows.every(
+      ({ window, pages }) => window.state === "revoked" || areaOf(areas, pages) !== undefined,
+    );
+    if (other?.size === this.#region.size && covered) return;
+    throw new Ring3Error(
+      "DEVICE_CHANGED",
+      `region ${this.#region.index} is not what it was before; open the function anew`,
+    );
+  }
+
   /**
-   * Goes on with what another server says of the same region, whose descriptors are taken over. Windows that are mapped
-   * show the new memory, with `keepBytes` holding what the former held. Throws `DEVICE_CHANGED` where it is another region.
+   * Goes on with what another server says of the same region, which was checked, and takes over its descriptors. Windows
+   * that are mapped show the new memory, with `keepBytes` holding what the former held.
    */
   adopt(region: RegionDescription, keepBytes: boolean): void {
     const mappable = region.areas.filter((area) => this.#safe(area));
-    const bindings = this.#windows
-      .filter(({ window }) => window.state !== "revoked")
-      .map(({ window, pages }) => ({ window, pages, area: areaOf(mappable, pages) }));
-    if (region.size !== this.#region.size || bindings.some(({ area }) => area === undefined)) {
-      throw new Ring3Error(
-        "DEVICE_CHANGED",
-        `region ${region.index} is not what it was before; open the function anew`,
-      );
-    }
-    for (const { window, pages, area } of bindings) {
+    for (const { window, pages } of this.#windows) {
+      const area = areaOf(mappable, pages);
       if (area !== undefined) window.rebind(area.fd, fileOffset(area, pages), { ...this.#mapOptions, keepBytes });
     }
     closeFiles(this.#region);

@@ -38,6 +38,8 @@ export class VfioUserDmaSpace implements DmaSpace {
   readonly #pool: SharedMemoryPool;
   readonly #iovas: IovaAllocator = new IovaAllocator(IOVAS);
   readonly #mappings: Map<number, Mapping> = new Map();
+  /** Memory that the server did not let go of: nobody else gets it while the server may write to it. */
+  readonly #stuck: Backing[] = [];
   readonly #device: ServedDevice;
   #ended: Ring3Error | undefined;
 
@@ -123,6 +125,7 @@ export class VfioUserDmaSpace implements DmaSpace {
       // A server that does not answer keeps nobody: what is left goes without being unmapped.
       for (const { backing } of this.#mappings.values()) backing[Symbol.dispose]();
       this.#mappings.clear();
+      for (const backing of this.#stuck.splice(0)) backing[Symbol.dispose]();
       this.#pool[Symbol.dispose]();
     }
   }
@@ -167,12 +170,21 @@ export class VfioUserDmaSpace implements DmaSpace {
     const { size, backing } = mapping;
     this.#mappings.delete(iova);
     this.#table.remove(iova);
+    const { channel } = this.#device;
+    let released = channel.dead !== undefined;
     try {
-      const result = this.#device.channel.dead !== undefined ? 0 : this.#device.tryUnmap(iova, size);
+      const result = released ? 0 : this.#device.tryUnmap(iova, size);
+      released = result >= 0;
       if (result < 0 && this.#ended === undefined) throw unmapError(iova, -result);
+    } catch (error) {
+      // A server that is gone has let go.
+      released = error === channel.dead;
+      if (!released) throw error;
     } finally {
-      this.#iovas.release(iova);
-      backing[Symbol.dispose]();
+      if (released) {
+        this.#iovas.release(iova);
+        backing[Symbol.dispose]();
+      } else this.#stuck.push(backing);
     }
   }
 

@@ -1,7 +1,5 @@
-// A PCI function over a vfio-user socket: the parts put together, the order in which they come and go, and what happens
-// when the server goes away: the function is removed, or connected again with everything that the driver had.
-import { setTimeout as delay } from "node:timers/promises";
-import { isRing3Error, Ring3Error } from "../binary/error.ts";
+// A PCI function over a vfio-user socket: the parts put together, and the order in which they come and go.
+import { Ring3Error } from "../binary/error.ts";
 import type { Arena } from "../memory/arena.ts";
 import type { SharedFunctionHandle } from "../pci/attached-function.ts";
 import { AdvancedFeatures } from "../pci/capabilities/advanced-features.ts";
@@ -19,23 +17,16 @@ import { actingRegisters, WatchedConfigAccess } from "../pci/watched-config.ts";
 import { WindowGate } from "../pci/window-gate.ts";
 import { ServedRegion } from "./client-bar.ts";
 import { ServedConfig } from "./client-config.ts";
+import { Continuity, type ReconnectOptions } from "./client-continuity.ts";
 import type { ServedDevice } from "./client-device.ts";
 import { VfioUserDmaSpace } from "./client-dma.ts";
 import { DmaRequests, type ReachableTable } from "./client-dma-requests.ts";
 import { VfioUserInterrupts } from "./client-interrupts.ts";
 import { Migration } from "./client-migration.ts";
 import { ServedRom } from "./client-rom.ts";
-import { closeSession, openSession, type Session, type SessionOptions } from "./client-session.ts";
+import type { Session, SessionOptions } from "./client-session.ts";
 import { armSignals } from "./client-signals.ts";
 import { Region } from "./messages.ts";
-
-/** How a lost connection is made again. */
-export interface ReconnectOptions {
-  /** Tries at most; no bound by default. */
-  readonly attempts?: number;
-  /** Gives up after this time; 30,000 ms by default. */
-  readonly timeoutMs?: number;
-}
 
 export interface VfioUserFunctionOptions extends SessionOptions {
   readonly arena: Arena;
@@ -49,18 +40,6 @@ export interface VfioUserFunctionOptions extends SessionOptions {
 
 const IO_AND_MEMORY = 3;
 const BUS_MASTER = 4;
-/** Where a row of tries stands. */
-interface Retries {
-  attemptsLeft: number;
-  readonly until: number;
-  waitMs: number;
-}
-
-const FIRST_RETRY_MS = 5;
-const LONGEST_RETRY_MS = 250;
-/** How long a register that is read while the server is away may hold up the thread. */
-const LONGEST_WAIT_MS = 1000;
-
 /** A served function. {@link connect} makes one; what is here beyond {@link PciFunction} is vfio-user's own. */
 export class VfioUserFunction implements PciFunction {
   readonly identity: FunctionIdentity;
@@ -84,8 +63,8 @@ export class VfioUserFunction implements PciFunction {
   readonly #ending: Ending = new Ending();
   readonly #life: { readonly index: number; readonly live: number };
   readonly #resettable: boolean;
-  #path: string;
-  #connecting = false;
+  readonly #continuity: Continuity;
+  #closing = false;
   #signals: Disposable | undefined;
   #graceTimer: ReturnType<typeof setTimeout> | undefined;
   #removal: string | undefined;
@@ -101,7 +80,6 @@ export class VfioUserFunction implements PciFunction {
     options: VfioUserFunctionOptions,
   ) {
     const { device, regions } = session;
-    this.#path = path;
     this.#options = options;
     this.#device = device;
     this.#requests = requests;
@@ -135,15 +113,35 @@ export class VfioUserFunction implements PciFunction {
     this.power = new FunctionPower(this.config, this.#gate, this.events, this.#ending);
     this.migration = new Migration(device);
     this.#life = arena.control.open();
-    this.#armSignals();
+    this.#continuity = new Continuity(path, {
+      session: options,
+      reconnect: options.reconnect,
+      device,
+      requests,
+      served: this.#served,
+      access: this.#access,
+      config: this.config,
+      dma: this.dma,
+      interrupts: this.interrupts,
+      regions: this.#regions,
+      migration: this.migration,
+      identity: this.identity,
+      resettable: this.#resettable,
+      armSignals: () => this.#armSignals(),
+      lost: (reason) => this.lost(reason),
+      recovered: (description) => this.events.emit("recovered", { description }),
+      remove: (why) => this.#remove(why),
+      over: () => this.#closing,
+    });
     device.channel.watch();
+    this.#armSignals();
     if (options.reconnect === undefined) device.channel.isFinal = true;
-    else device.onLoss(() => this.#reconnectNow());
+    else device.onLoss(() => this.#continuity.reconnectNow());
   }
 
   /** Where the function is served now; a move changes it. */
   get path(): string {
-    return this.#path;
+    return this.#continuity.path;
   }
 
   /** The server's requests to reach memory that were refused: outside the maps, without permission or bus master. */
@@ -209,39 +207,16 @@ export class VfioUserFunction implements PciFunction {
    */
   moveTo(path: string): void {
     this.#ending.check();
-    const target = this.#openSession(path);
-    let saved = false;
-    try {
-      this.#checkSame(target);
-      this.dma.showTo(target.device);
-      const state = this.migration.save();
-      saved = true;
-      new Migration(target.device).restore(state);
-      this.#checkIdentity(target.device);
-      this.#adoptRegions(target, true);
-    } catch (error) {
-      closeSession(target.device.channel, target.regions, target.doorbells, closedError(path));
-      if (saved && this.#device.channel.dead === undefined) this.migration.setState("running");
-      throw error;
-    }
-    const former = this.#device.channel;
-    this.#device.adopt(target.device);
-    former.close(closedError(this.#path));
-    this.#path = path;
-    this.#served.restore();
-    this.interrupts.connectAgain();
-    this.#armSignals();
-    this.#device.channel.watch();
-    this.migration.setState("running");
+    this.#continuity.moveTo(path);
   }
 
   /** The connection ended. For `connect`. */
   lost(reason: Ring3Error): void {
-    if (this.#ending.reason !== undefined) return;
+    if (this.#ending.reason !== undefined || this.#closing) return;
     const { reconnect } = this.#options;
     const sentence = reason.message.slice(reason.code.length + 2);
     if (reconnect === undefined) void this.#remove(sentence);
-    else if (!this.#connecting) void this.#reconnect(sentence);
+    else if (!this.#continuity.connecting) void this.#continuity.reconnect(sentence);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -318,10 +293,8 @@ export class VfioUserFunction implements PciFunction {
       else if (method === "flr") this.config.write(PciExpress.DEVICE_CONTROL, { INITIATE_FUNCTION_LEVEL_RESET: 1 });
       else this.config.write(AdvancedFeatures.CONTROL, { INITIATE_FLR: 1 });
     } finally {
-      if (this.#ending.reason === undefined && this.#device.channel.dead === undefined) {
-        this.#served.restore();
-        this.config.invalidate();
-        this.#access.followState();
+      if (this.#ending.reason === undefined) {
+        if (this.#device.channel.dead === undefined) this.#afterReset();
         this.#gate.unblock("a reset is under way");
       }
     }
@@ -332,125 +305,10 @@ export class VfioUserFunction implements PciFunction {
     return method;
   }
 
-  #openSession(path: string): Session {
-    let session: Session | undefined;
-    session = openSession(path, this.#options, this.#requests, (reason) => {
-      if (session?.device.channel === this.#device.channel) this.lost(reason);
-    });
-    return session;
-  }
-
-  async #reconnect(why: string): Promise<void> {
-    const retries = this.#retries();
-    while (this.#device.channel.dead !== undefined && this.#ending.reason === undefined) {
-      const waitMs = this.#tryAgain(retries);
-      if (waitMs === "given up") {
-        await this.#remove(`${why}; it could not be connected again`);
-        return;
-      }
-      if (waitMs > 0) await delay(waitMs);
-    }
-  }
-
-  /** As {@link #reconnect} for a register that is read: the thread waits, though not for long. */
-  #reconnectNow(): boolean {
-    if (this.#connecting || this.#options.reconnect === undefined || this.#ending.reason !== undefined) return false;
-    const retries = this.#retries(LONGEST_WAIT_MS);
-    while (this.#device.channel.dead !== undefined) {
-      const waitMs = this.#tryAgain(retries);
-      if (waitMs === "given up") return false;
-      if (waitMs > 0) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, waitMs);
-    }
-    return true;
-  }
-
-  #retries(atMostMs = Infinity): Retries {
-    const { attempts = Infinity, timeoutMs = 30_000 } = this.#options.reconnect ?? {};
-    const until = performance.now() + Math.min(timeoutMs, atMostMs);
-    return { attemptsLeft: attempts, until, waitMs: FIRST_RETRY_MS };
-  }
-
-  /** One try. Returns how long to wait before the next, 0 where it worked. */
-  #tryAgain(retries: Retries): number | "given up" {
-    retries.attemptsLeft--;
-    try {
-      this.#connectAgain();
-      return 0;
-    } catch (error) {
-      if (!isRing3Error(error)) throw error;
-      const { waitMs, until, attemptsLeft } = retries;
-      if (error.code === "DEVICE_CHANGED" || attemptsLeft <= 0 || performance.now() + waitMs > until) return "given up";
-      retries.waitMs = Math.min(2 * waitMs, LONGEST_RETRY_MS);
-      return waitMs;
-    }
-  }
-
-  /** Everything that the driver has comes back at the same place: memory, windows, config space, interrupts. */
-  #connectAgain(): void {
-    if (this.#connecting) throw new Ring3Error("CONNECTION_LOST", "the connection is being made again");
-    this.#connecting = true;
-    try {
-      const session = this.#openSession(this.#path);
-      let kept: boolean;
-      try {
-        this.#checkSame(session);
-        this.#checkIdentity(session.device);
-        kept = this.#served.keptBy(session.device);
-        this.dma.showTo(session.device);
-        this.#adoptRegions(session, kept);
-      } catch (error) {
-        closeSession(session.device.channel, session.regions, session.doorbells, closedError(this.#path));
-        throw error;
-      }
-      this.#device.adopt(session.device);
-      this.#resume(kept);
-    } finally {
-      this.#connecting = false;
-    }
-  }
-
-  #resume(kept: boolean): void {
-    const { channel } = this.#device;
-    try {
-      this.config.invalidate();
-      // What the parts below write to COMMAND is added to what the driver had written.
-      this.#served.restore();
-      this.interrupts.connectAgain();
-      this.#armSignals();
-      this.#access.followState();
-      channel.watch();
-    } catch (error) {
-      channel.close(error instanceof Ring3Error ? error : closedError(this.#path));
-      throw error;
-    }
-    // What was signalled while nobody listened is lost, so everybody looks once.
-    this.interrupts.wakeAll();
-    const description = kept
-      ? "the vfio-user server is back and has kept the function's state"
-      : "the vfio-user server is back; the function's registers are as after a reset";
-    queueMicrotask(() => this.events.emit("recovered", { description }));
-  }
-
-  #checkSame({ info, regions }: Session): void {
-    const same = regions.every((region, i) => i >= Region.ROM || region.size === (this.#regions[i]?.size ?? 0));
-    if (same && info.resettable === this.#resettable) return;
-    throw new Ring3Error("DEVICE_CHANGED", "another device is served there now; open the function anew");
-  }
-
-  #checkIdentity(device: ServedDevice): void {
-    const { vendorId, deviceId } = this.identity;
-    const id = device.tryRead(Region.CONFIG, 0, 4);
-    if (id === (vendorId | (deviceId << 16)) >>> 0) return;
-    throw new Ring3Error("DEVICE_CHANGED", "another device is served there now; open the function anew");
-  }
-
-  /** With `keepBytes` mapped memory holds in the new server what it held in the former. */
-  #adoptRegions({ regions, doorbells }: Session, keepBytes: boolean): void {
-    for (const [i, region] of this.#regions.entries()) {
-      const other = regions[i];
-      if (other !== undefined) region.adopt(other, keepBytes);
-      region.useDoorbells(doorbells.get(i) ?? []);
-    }
+  #afterReset(): void {
+    this.#served.restore();
+    this.config.invalidate();
+    this.#access.followState();
   }
 
   #armSignals(): void {
@@ -487,6 +345,7 @@ export class VfioUserFunction implements PciFunction {
         else if (error.code === "SERVER_TIMEOUT") this.#device.channel.close(reason);
       }
     };
+    this.#closing = true;
     if (this.#graceTimer !== undefined) clearTimeout(this.#graceTimer);
     if (this.#device.channel.dead === undefined) step(() => (this.busMaster = false));
     this.#ending.end(reason);

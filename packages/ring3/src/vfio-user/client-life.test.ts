@@ -1,5 +1,6 @@
 // How a served function ends, comes back and moves, and what drivers and workers see of that.
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -30,7 +31,7 @@ function folder(t: TestContext): string {
   return path;
 }
 
-function event<K extends FunctionEventName>(fn: PciFunction, name: K): Promise<unknown> {
+function event(fn: PciFunction, name: FunctionEventName): Promise<unknown> {
   return new Promise((resolve) => fn.events.on(name, resolve));
 }
 
@@ -73,9 +74,51 @@ describe("opening", () => {
   });
 });
 
+describe("writes", () => {
+  const counting = "onTold(() => say(JSON.stringify(server.statistics.messages)));";
+  const plain = 'new device.SampleDevice({ bars: { 0: { size: 0x4000, kind: "memory64" } } })';
+
+  test("are posted and stay in order, and gather while the server does not read", async () => {
+    await using served = await ServedFunction.start({ own: true, module: sample, create: plain, afterwards: counting });
+    await using fn = await connect(served.path);
+    const bar = fn.bar(0);
+    await served.kill("SIGSTOP");
+    // Writing goes on longer than the server sleeps, and the socket's buffer is full long before.
+    spawn("sh", ["-c", `sleep 0.3; kill -CONT ${served.pid}`]);
+    for (let i = 0; i < 3000; i++) bar.write32(Sample.SCRATCH, i);
+    assert.equal(bar.read32(Sample.SCRATCH), 2999);
+    bar.write64(Sample.SOURCE, 0x1_2345_6789n);
+    for (let i = 0; i < 5; i++) bar.write32(Sample.SCRATCH, i);
+    assert.equal(bar.read32(Sample.SCRATCH), 4);
+    served.tell("count");
+    const counts = JSON.parse(await served.line()) as Record<string, number>;
+    assert.ok((counts["REGION_WRITE_MULTI"] ?? 0) > 0, JSON.stringify(counts));
+    assert.ok((counts["REGION_WRITE"] ?? 0) > 50, JSON.stringify(counts));
+  });
+
+  test("to registers that the server offers eventfds for cross no socket", async () => {
+    const doorbell = "{ offset: 4, size: 4, match: 7n }";
+    const create = `new device.SampleDevice({ bars: { 0: { size: 0x4000, kind: "memory64", ioEventFds: [${doorbell}] } } })`;
+    await using served = await ServedFunction.start({ module: sample, create, afterwards: counting });
+    await using fn = await connect(served.path);
+    const bar = fn.bar(0);
+    const writes = async (): Promise<number> => {
+      served.tell("count");
+      return (JSON.parse(await served.line()) as Record<string, number>)["REGION_WRITE"] ?? 0;
+    };
+    const before = await writes();
+    bar.write32(Sample.SCRATCH, 7);
+    while (bar.read32(Sample.SCRATCH) !== 7) assert.ok(!fn.gone.aborted);
+    assert.equal(await writes(), before);
+    bar.write32(Sample.SCRATCH, 8);
+    assert.equal(bar.read32(Sample.SCRATCH), 8);
+    assert.equal(await writes(), before + 1);
+  });
+});
+
 describe("when the server goes away", () => {
   test("the function is removed: pending waits, registers and the event say so", async () => {
-    await using served = await ServedFunction.start({ module: sample, create: newSample });
+    await using served = await ServedFunction.start({ own: true, module: sample, create: newSample });
     await using fn = await connect(served.path);
     const window = fn.bar(0).map({ offset: Sample.MEMORY, size: 4096 });
     const memory = fn.dma.allocate(4096);
@@ -94,7 +137,7 @@ describe("when the server goes away", () => {
   });
 
   test("a register that finds out first says so too", async () => {
-    await using served = await ServedFunction.start({ module: sample, create: newSample });
+    await using served = await ServedFunction.start({ own: true, module: sample, create: newSample });
     await using fn = await connect(served.path);
     const removed = event(fn, "removed");
     await served.kill("SIGSTOP");
@@ -106,7 +149,7 @@ describe("when the server goes away", () => {
   });
 
   test("one that is stuck gives a time-out, and the late reply harms nobody", async () => {
-    await using served = await ServedFunction.start({ module: sample, create: newSample });
+    await using served = await ServedFunction.start({ own: true, module: sample, create: newSample });
     await using fn = await connect(served.path, { timeoutMs: 100 });
     await served.kill("SIGSTOP");
     throwsCode(() => fn.bar(0).read32(Sample.CONSTANT), "SERVER_TIMEOUT");
@@ -167,13 +210,14 @@ describe("a connection that is made again", () => {
     // The new server's memory is what the window shows.
     registers.write32(Sample.MEMORY + 8, 78);
     assert.equal(fn.bar(0).read32(Sample.MEMORY + 8), 78);
+    await fn[Symbol.asyncDispose]();
   });
 
   test("goes on with the state that the server kept", async (t) => {
     const place = folder(t);
     const path = join(place, "fn.sock");
     const options = { state: join(place, "state") };
-    const served = await ServedFunction.start({ module: sample, create: newSample, path, options });
+    const served = await ServedFunction.start({ own: true, module: sample, create: newSample, path, options });
     await using fn = await connect(path, { reconnect: { timeoutMs: patienceMs } });
     fn.bar(0).write32(Sample.SCRATCH, 0xabcd);
     const registers = fn.bar(0).registers();
@@ -188,6 +232,7 @@ describe("a connection that is made again", () => {
     assert.match(description, /kept/);
     assert.equal(fn.bar(0).read32(Sample.SCRATCH), 0xabcd);
     assert.equal(fn.bar(0).read32(Sample.MEMORY), 6);
+    await fn[Symbol.asyncDispose]();
   });
 
   test("is given up in time, and where something else is served", async (t) => {
@@ -209,7 +254,7 @@ describe("a connection that is made again", () => {
 
 describe("a function that moves", () => {
   test("to another server, with memory, registers and interrupts", async () => {
-    await using first = await ServedFunction.start({ module: sample, create: newSample });
+    await using first = await ServedFunction.start({ own: true, module: sample, create: newSample });
     await using second = await ServedFunction.start({ module: sample, create: newSample });
     await using fn = await connect(first.path);
     assert.deepEqual(fn.migration.support()?.stopCopy, true);
@@ -297,7 +342,7 @@ describe("drivers", () => {
 
   test("NVMe at work while its function moves loses nothing", async (t) => {
     const disk = diskIn(folder(t));
-    await using first = await ServedFunction.start(disk);
+    await using first = await ServedFunction.start({ ...disk, own: true });
     await using second = await ServedFunction.start(disk);
     await using fn = await connect(first.path);
     await using driver = await NvmeDriver.start(fn);
@@ -313,16 +358,19 @@ describe("drivers", () => {
     const place = folder(t);
     const path = join(place, "fn.sock");
     const disk = { ...diskIn(place), path, options: { state: join(place, "state") } };
-    const first = await ServedFunction.start(disk);
+    const first = await ServedFunction.start({ ...disk, own: true });
     await using fn = await connect(path, { reconnect: { timeoutMs: patienceMs } });
     await using driver = await NvmeDriver.start(fn);
     const namespace = driver.namespace(1);
-    const writes = Array.from({ length: 100 }, (_, i) => namespace.write(BigInt(i), blockOf(i)));
-    await writes[10];
+    const writes = Array.from({ length: 800 }, (_, i) => namespace.write(BigInt(i), blockOf(i)));
+    await writes[0];
     await first.kill();
     await using _ = await ServedFunction.start(disk);
     await Promise.all(writes);
-    for (let i = 0; i < 100; i++) assert.deepEqual(await namespace.read(BigInt(i), 1), blockOf(i));
+    for (let i = 0; i < 800; i += 7) assert.deepEqual(await namespace.read(BigInt(i), 1), blockOf(i));
+    // Before its server, which comes first in the order of disposal.
+    await driver[Symbol.asyncDispose]();
+    await fn[Symbol.asyncDispose]();
   });
 });
 

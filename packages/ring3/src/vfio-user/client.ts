@@ -2,8 +2,9 @@
 import type { Ring3Error } from "../binary/error.ts";
 import { defaultArena } from "../linux/arena-memory.ts";
 import type { Arena } from "../memory/arena.ts";
+import type { ReconnectOptions } from "./client-continuity.ts";
 import { DmaRequests, ReachableTable } from "./client-dma-requests.ts";
-import { type ReconnectOptions, VfioUserFunction, type VfioUserFunctionOptions } from "./client-function.ts";
+import { VfioUserFunction, type VfioUserFunctionOptions } from "./client-function.ts";
 import { closeSession, openSession } from "./client-session.ts";
 
 /** How a served function is opened. */

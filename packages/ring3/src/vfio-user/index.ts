@@ -1,5 +1,6 @@
 export { type ConnectOptions, connect } from "./client.ts";
-export { type ReconnectOptions, VfioUserFunction } from "./client-function.ts";
+export type { ReconnectOptions } from "./client-continuity.ts";
+export { VfioUserFunction } from "./client-function.ts";
 export { attachServedFunction } from "./client-handle.ts";
 export type { IovaSpan, Migration, MigrationState, MigrationSupport } from "./client-migration.ts";
 export { FunctionServer, serve } from "./server.ts";

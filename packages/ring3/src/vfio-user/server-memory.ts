@@ -2,6 +2,7 @@
 // would kill this process, and may send any descriptor at all. So a file is mapped only where it cannot shrink, else read
 // and written by system calls; each file is mapped once, whatever number of maps it serves.
 import {
+  adoptArena,
   examinePeerFile,
   type FileDescriptor,
   MappedMemory,
@@ -50,11 +51,14 @@ export interface ClientMemoryOptions {
 /** The files behind one client's maps. Disposal lets go of all of them, whatever still uses them. */
 export class ClientMemory implements Disposable {
   readonly #options: ClientMemoryOptions;
+  /** The arena, where files can be mapped into it. */
+  readonly #arena: Arena | undefined;
   readonly #files = new Map<string, ClientFile>();
   #pieces = 0;
 
   constructor(options: ClientMemoryOptions) {
     this.#options = options;
+    this.#arena = adoptArena(options.arena) ? options.arena : undefined;
   }
 
   /**
@@ -171,8 +175,8 @@ export class ClientMemory implements Disposable {
   #map(fd: FileDescriptor, about: PeerFile, offset: number, size: number): Mapping {
     // A descriptor that cannot be written is mapped privately: what a model stores by mistake stays in this process.
     const options = { shared: about.writable, mayShrink: "accept" } as const;
-    const { arena } = this.#options;
-    if (size <= ARENA_FILE_BYTES && arena.size + size <= ARENA_FULL_BYTES && !arena.attached) {
+    const arena = this.#arena;
+    if (arena !== undefined && size <= ARENA_FILE_BYTES && arena.size + size <= ARENA_FULL_BYTES) {
       const duplicate = fd.duplicate();
       try {
         return inArena(mapShared(arena, duplicate, offset, size, options));

@@ -23,8 +23,10 @@ export interface ServeOptions {
   readonly keepState?: boolean;
   /**
    * Keeps the function's state in a file of this path, or by these hooks. It is loaded at the start. It is saved before the
-   * reply to every message that may have changed it, after every burst of polled work and before waiting: what a client
-   * knows to have happened is in it. Implies `keepState`.
+   * reply to every message that may have changed it, before every interrupt, and after every burst of polled work: what a
+   * client was told is in it. What a device writes to the client's memory may be newer than the state by one burst, so a
+   * model looks there when its state comes back. The process may be killed at any time; a machine that loses its power may
+   * lose the state. Implies `keepState`.
    */
   readonly state?: string | StateStore;
   /** Whether to use a second socket for messages to the client, where that offers it; yes by default. */

@@ -18,7 +18,7 @@ const SLOW_TIMER_MS = 5;
 export interface PollingHost {
   /** Handles what the client sent meanwhile. `false` where the client is gone. */
   look(): boolean;
-  /** A burst did some work. */
+  /** The function found work, or finished some that it had found a moment ago. */
   worked(): void;
 }
 
@@ -83,8 +83,10 @@ export class PollLoop implements Disposable {
     }
     if (!this.#running) return;
     const idleMs = performance.now() - this.#lastWorkMs;
-    if (idleMs < EAGER_MS) this.#soon();
-    else this.#timer = setTimeout(() => this.#turn(), idleMs < ATTENTIVE_MS ? TIMER_MS : SLOW_TIMER_MS);
+    if (idleMs < EAGER_MS) {
+      this.#host.worked();
+      this.#soon();
+    } else this.#timer = setTimeout(() => this.#turn(), idleMs < ATTENTIVE_MS ? TIMER_MS : SLOW_TIMER_MS);
   }
 
   #poll(): void {

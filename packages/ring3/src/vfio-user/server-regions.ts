@@ -1,7 +1,7 @@
 // Regions as a client sees them: sizes, what can be mapped and by which descriptor, and accesses by message. Hard about
 // it: how much of a region's description is sent depends on the room that the client offers, and clients differ in how
 // many descriptors they take.
-import { type FileDescriptor, type SharedInPlace, shareInPlace } from "../linux/index.ts";
+import { adoptArena, type FileDescriptor, pageSize, type SharedInPlace, shareInPlace } from "../linux/index.ts";
 import type { BarIndex } from "../pci/function.ts";
 import type { BarArea } from "../virtual/bars.ts";
 import type { VirtualFunction } from "../virtual/function.ts";
@@ -29,6 +29,8 @@ interface SharedBar {
   readonly areas: readonly BarArea[];
   readonly shared: SharedInPlace;
 }
+
+const NO_AREAS: readonly BarArea[] = [];
 
 export class ServerRegions implements Disposable {
   readonly #fn: VirtualFunction;
@@ -66,7 +68,7 @@ export class ServerRegions implements Disposable {
     if (argsz < RegionInfo.size) throw refusal("EINVAL", `argsz ${argsz} is less than ${RegionInfo.size}`);
     if (index >= REGION_COUNT) throw refusal("EINVAL", `there is no region ${index}`);
     const size = this.sizeOf(index);
-    const areas = index <= Region.BAR5 ? (this.#fn.bars[index]?.areas ?? []) : [];
+    const areas = this.#mappable(index);
     const access = size === 0 ? 0 : index === Region.ROM ? RegionFlag.READ : RegionFlag.READ | RegionFlag.WRITE;
     const whole = areas.length === 1 && areas[0]?.offset === 0 && areas[0].size === size;
     const sparse = areas.length > 0 && !whole;
@@ -124,11 +126,20 @@ export class ServerRegions implements Disposable {
     this.#bars.clear();
   }
 
+  /** Areas that a client can map: whole pages, in memory that can become a file's. */
+  #mappable(index: number): readonly BarArea[] {
+    const areas = index <= Region.BAR5 ? (this.#fn.bars[index]?.areas ?? NO_AREAS) : NO_AREAS;
+    if (areas.length === 0 || !adoptArena(this.#fn.arena)) return NO_AREAS;
+    const unit = pageSize - 1;
+    const whole = areas.every(({ offset, size, range }) => ((offset | size | range.offset) & unit) === 0);
+    return whole ? areas : areas.filter(({ offset, size, range }) => ((offset | size | range.offset) & unit) === 0);
+  }
+
   /** One file as large as the BAR, behind all of its areas at their own offsets. */
   #share(index: number, areas: readonly BarArea[], size: number): FileDescriptor {
     const known = this.#bars.get(index);
     if (known !== undefined) {
-      if (known.areas === areas) return known.shared.fd;
+      if (sameAreas(known.areas, areas)) return known.shared.fd;
       // The BAR was resized, and its memory lies elsewhere now.
       known.shared[Symbol.dispose]();
     }
@@ -137,4 +148,8 @@ export class ServerRegions implements Disposable {
     this.#bars.set(index, { areas, shared });
     return shared.fd;
   }
+}
+
+function sameAreas(a: readonly BarArea[], b: readonly BarArea[]): boolean {
+  return a.length === b.length && a.every((area, i) => area.range === b[i]?.range);
 }

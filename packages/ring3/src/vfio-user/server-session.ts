@@ -3,17 +3,18 @@
 // leaves unsent, nobody else waits for it.
 import { isRing3Error, Ring3Error } from "../binary/error.ts";
 import { ERRNO, type PeerCredentials, UnixSocket, type Watch, watch } from "../linux/index.ts";
-import type { BarIndex } from "../pci/function.ts";
 import type { VirtualFunction } from "../virtual/function.ts";
 import { Connection, type Message } from "./connection.ts";
 import { closeAll } from "./framing.ts";
-import { Command, commandName, HEADER_SIZE, HeaderFlag, Region } from "./messages.ts";
+import { Command, commandName, HEADER_SIZE, HeaderFlag } from "./messages.ts";
 import { type Answer, ServerCommands } from "./server-commands.ts";
 import type { ClientExchange, ClientReply } from "./server-dma.ts";
-import type { ServeOptions, TracedMessage } from "./server-options.ts";
+import type { ServeOptions } from "./server-options.ts";
 import { PollLoop } from "./server-polling.ts";
 import { errnoOf, refusal } from "./server-refusal.ts";
+import { RegisterAccesses, type RegisterHost } from "./server-registers.ts";
 import type { Counters } from "./server-statistics.ts";
+import { MessageTrace } from "./server-trace.ts";
 import { type Proposal, readProposal, versionReply } from "./server-version.ts";
 
 /** What a session needs of its server. */
@@ -32,7 +33,6 @@ export interface SessionHost {
 /** What a reply repeats of its command. */
 type Request = Pick<Message, "id" | "command" | "flags">;
 
-const { REGION_READ, REGION_WRITE } = Command;
 const MAXIMUM_FDS = 16;
 const DEFAULT_TRANSFER_BYTES = 1_048_576;
 /** Time for one client before the event loop gets its turn. */
@@ -47,7 +47,7 @@ const HALF_MESSAGE_FACTOR = 5;
 const MAXIMUM_DEFERRED_BYTES = 2 ** 24;
 const MAXIMUM_DEFERRED_FDS = 256;
 
-export class Session implements ClientExchange {
+export class Session implements ClientExchange, RegisterHost {
   readonly peer: PeerCredentials;
   readonly connection: Connection;
   readonly #host: SessionHost;
@@ -55,7 +55,8 @@ export class Session implements ClientExchange {
   readonly #counters: Counters;
   readonly #timeoutMs: number;
   readonly #poll: PollLoop;
-  readonly #trace: ((message: TracedMessage) => void) | undefined;
+  readonly #registers: RegisterAccesses;
+  readonly #trace: MessageTrace | undefined;
   #state: "greeting" | "open" | "closed" = "greeting";
   #commands: ServerCommands | undefined;
   #twin: Connection | undefined;
@@ -83,7 +84,8 @@ export class Session implements ClientExchange {
     this.#fn = host.fn;
     this.#counters = host.counters;
     this.#timeoutMs = host.options.clientTimeoutMs ?? 2000;
-    this.#trace = host.options.onMessage;
+    const { onMessage } = host.options;
+    this.#trace = onMessage === undefined ? undefined : new MessageTrace(onMessage);
     this.connection = new Connection(socket.fd, {
       maximumTransferBytes: host.options.maximumTransferBytes ?? DEFAULT_TRANSFER_BYTES,
       maximumFds: MAXIMUM_FDS,
@@ -96,11 +98,16 @@ export class Session implements ClientExchange {
       },
       this.#counters,
     );
+    this.#registers = new RegisterAccesses(this.connection, this.#fn, this.#counters, this);
     this.#rewatch("readable");
   }
 
   get open(): boolean {
     return this.#state === "open";
+  }
+
+  get answers(): boolean {
+    return this.#state === "open" && this.#broken === undefined;
   }
 
   get closed(): boolean {
@@ -125,7 +132,7 @@ export class Session implements ClientExchange {
     try {
       const id = lane.command(command, size, { timeoutMs: this.#timeoutMs });
       this.#counters.countSent(command, HEADER_SIZE + size);
-      if (this.#trace !== undefined) this.#traceSent(command, "command", id, HEADER_SIZE + size, 0, 0);
+      this.#trace?.sent(command, "command", id, HEADER_SIZE + size);
       lane.awaitReply(id, command, this.#timeoutMs, (message) => this.#defer(message, lane));
       const { view, bytes } = lane.channel.input;
       this.#counters.bytesReceived += lane.reader.size;
@@ -300,11 +307,15 @@ export class Session implements ClientExchange {
 
   #serve(): void {
     const { reader, channel } = this.connection;
-    const { words } = channel.input;
     if ((reader.frame & 3) === 0 && this.#state === "open" && this.#trace === undefined) {
-      const at = reader.frame >>> 2;
-      const command = (words[at] as number) >>> 16;
-      if (command === REGION_READ ? this.#fastRead(at) : command === REGION_WRITE && this.#fastWrite(at)) {
+      this.#handling = true;
+      let done: boolean;
+      try {
+        done = this.#registers.serve(reader.frame >>> 2);
+      } finally {
+        this.#handling = false;
+      }
+      if (done) {
         reader.consume();
         return;
       }
@@ -320,86 +331,10 @@ export class Session implements ClientExchange {
     }
   }
 
-  // --- Register accesses of one aligned piece ---------------------------------------------------------------------
-
-  #fastRead(at: number): boolean {
-    const { connection } = this;
-    const words = connection.channel.input.words;
-    const region = words[at + 6] as number;
-    const offset = words[at + 4] as number;
-    const count = words[at + 7] as number;
-    if (words[at + 1] !== 32 || words[at + 2] !== 0 || words[at + 5] !== 0) return false;
-    if ((count !== 4 && count !== 2 && count !== 1) || (offset & (count - 1)) !== 0) return false;
-    const fn = this.#fn;
-    let value: number;
-    this.#handling = true;
-    try {
-      if (region <= Region.BAR5) {
-        if (offset + count > (fn.bars[region] as { size: number }).size) return false;
-        value = fn.barRead(region as BarIndex, offset, count);
-      } else if (region === Region.CONFIG) {
-        if (offset + count > fn.config.size) return false;
-        value = fn.config.read(offset, count);
-      } else return false;
-    } finally {
-      this.#handling = false;
-    }
-    this.#counters.countReceived(REGION_READ, 32);
-    const head = words[at] as number;
-    const out = connection.channel.output.words;
-    out[4] = offset;
-    out[5] = 0;
-    out[6] = region;
-    out[7] = count;
-    out[8] = value;
-    connection.reply(head & 0xffff, REGION_READ, 16 + count);
-    this.#counters.bytesSent += 32 + count;
-    return true;
-  }
-
-  #fastWrite(at: number): boolean {
-    const { connection } = this;
-    const words = connection.channel.input.words;
-    const region = words[at + 6] as number;
-    const offset = words[at + 4] as number;
-    const count = words[at + 7] as number;
-    const flags = words[at + 2] as number;
-    if (words[at + 1] !== 32 + count || (flags & ~HeaderFlag.NO_REPLY) !== 0 || words[at + 5] !== 0) return false;
-    if ((count !== 4 && count !== 2 && count !== 1) || (offset & (count - 1)) !== 0) return false;
-    const fn = this.#fn;
-    const word = words[at + 8] as number;
-    const value = count === 4 ? word : word & (count === 2 ? 0xffff : 0xff);
-    const head = words[at] as number;
-    this.#handling = true;
-    try {
-      if (region <= Region.BAR5) {
-        if (offset + count > (fn.bars[region] as { size: number }).size) return false;
-        fn.barWrite(region as BarIndex, offset, count, value);
-      } else if (region === Region.CONFIG) {
-        if (offset + count > fn.config.size) return false;
-        fn.config.write(offset, count, value);
-      } else return false;
-    } finally {
-      this.#handling = false;
-    }
-    this.#counters.countReceived(REGION_WRITE, 32 + count);
-    this.#host.persist();
-    if (fn.polled) this.#poll.attend();
-    if (flags !== 0 || this.#broken !== undefined) return true;
-    const out = connection.channel.output.words;
-    out[4] = offset;
-    out[5] = 0;
-    out[6] = region;
-    out[7] = count;
-    connection.reply(head & 0xffff, REGION_WRITE, 16);
-    this.#counters.bytesSent += 32;
-    return true;
-  }
-
   // --- All messages -----------------------------------------------------------------------------------------------
 
   #handle(message: Message): void {
-    if (this.#trace !== undefined) this.#traceReceived(message);
+    this.#trace?.received(message);
     const type = message.flags & HeaderFlag.TYPE_MASK;
     if (type === HeaderFlag.REPLY) {
       // To a command that timed out, or to none.
@@ -448,17 +383,12 @@ export class Session implements ClientExchange {
 
   #finish(message: Request, answer: Answer): void {
     if (this.#state !== "open" || this.#broken !== undefined) return;
-    if (answer.changed) {
-      this.#host.persist();
-      if (this.#fn.polled) this.#poll.attend();
-    }
+    if (answer.changed) this.changed();
     if ((message.flags & HeaderFlag.NO_REPLY) !== 0) return;
     if (answer.payload !== undefined) this.connection.channel.output.bytes.set(answer.payload, HEADER_SIZE);
     this.connection.reply(message.id, message.command, answer.size, 0, answer.fds);
     this.#counters.bytesSent += HEADER_SIZE + answer.size;
-    if (this.#trace !== undefined) {
-      this.#traceSent(message.command, "reply", message.id, HEADER_SIZE + answer.size, answer.fds?.length ?? 0, 0);
-    }
+    this.#trace?.sent(message.command, "reply", message.id, HEADER_SIZE + answer.size, answer.fds?.length);
   }
 
   #answerError(message: Request, error: unknown): void {
@@ -467,7 +397,7 @@ export class Session implements ClientExchange {
     const errno = errnoOf(error);
     this.connection.reply(message.id, message.command, 0, errno);
     this.#counters.bytesSent += HEADER_SIZE;
-    if (this.#trace !== undefined) this.#traceSent(message.command, "reply", message.id, HEADER_SIZE, 0, errno);
+    this.#trace?.sent(message.command, "reply", message.id, HEADER_SIZE, 0, errno);
   }
 
   #greet(message: Message): void {
@@ -504,7 +434,10 @@ export class Session implements ClientExchange {
     const twin = proposal.twinSocket && options.twinSocket !== false ? UnixSocket.pair() : undefined;
     try {
       if (twin !== undefined) {
+        using own = new DisposableStack();
+        own.use(twin[0]);
         this.#twin = new Connection(twin[0].fd, { maximumTransferBytes: ours, maximumFds: 1 });
+        own.move();
       }
       const payload = versionReply(proposal, {
         maximumFds: MAXIMUM_FDS,
@@ -513,12 +446,16 @@ export class Session implements ClientExchange {
       });
       this.connection.replyWith(message.id, Command.VERSION, payload, twin === undefined ? [] : [twin[1].fd]);
       this.#counters.bytesSent += HEADER_SIZE + payload.length;
-      if (this.#trace !== undefined) {
-        this.#traceSent(Command.VERSION, "reply", message.id, HEADER_SIZE + payload.length, twin ? 1 : 0, 0);
-      }
+      this.#trace?.sent(Command.VERSION, "reply", message.id, HEADER_SIZE + payload.length, twin ? 1 : 0);
     } finally {
       twin?.[1][Symbol.dispose]();
     }
+    if (this.#fn.polled) this.#poll.attend();
+  }
+
+  /** The client did something that may have changed the function: that is saved before it is answered. */
+  changed(): void {
+    this.#host.persist();
     if (this.#fn.polled) this.#poll.attend();
   }
 
@@ -526,30 +463,6 @@ export class Session implements ClientExchange {
   #breakOff(error: Ring3Error): void {
     this.#broken ??= error;
     if (!this.#pumping) setImmediate(() => this.close((this.#broken as Ring3Error).message));
-  }
-
-  #traceReceived({ command, id, bytes, fds, flags, error }: Message): void {
-    const kind = (flags & HeaderFlag.TYPE_MASK) === HeaderFlag.REPLY ? "reply" : "command";
-    this.#trace?.({
-      direction: "received",
-      command: commandName(command),
-      kind,
-      messageId: id,
-      size: bytes.length,
-      fds: fds.length,
-      errno: (flags & HeaderFlag.ERROR) === 0 ? 0 : error,
-    });
-  }
-
-  #traceSent(
-    command: number,
-    kind: "command" | "reply",
-    messageId: number,
-    size: number,
-    fds: number,
-    errno: number,
-  ): void {
-    this.#trace?.({ direction: "sent", command: commandName(command), kind, messageId, size, fds, errno });
   }
 }
 

@@ -153,7 +153,7 @@ export class QueuePair implements Waited {
     const { ring } = this;
     try {
       // Nobody waits for an interrupt of a polled queue, so the controller need not know of each entry that is free.
-      if (this.#options.mode !== "polled" || ring.unreported > ring.entries / 2) ring.ringCompletions();
+      if (this.#options.mode !== "polled" || ring.unreported >= ring.entries / 2) ring.ringCompletions();
       ring.ringSubmissions();
     } catch (error) {
       this.#break(error as Ring3Error);
