@@ -150,7 +150,7 @@ describe("when the server goes away", () => {
 
   test("one that is stuck gives a time-out, and the late reply harms nobody", async () => {
     await using served = await ServedFunction.start({ own: true, module: sample, create: newSample });
-    await using fn = await connect(served.path, { timeoutMs: 100 });
+    await using fn = await connect(served.path, { timeoutMs: 800 });
     await served.kill("SIGSTOP");
     throwsCode(() => fn.bar(0).read32(Sample.CONSTANT), "SERVER_TIMEOUT");
     await served.kill("SIGCONT");
