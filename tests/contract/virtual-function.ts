@@ -21,7 +21,7 @@ export interface DeviceFixture {
   /** What `work` leaves in `buffer`. */
   worked(buffer: DmaBuffer): boolean;
   /** Opens the device again after `fn` was disposed, as the next user. */
-  reopen(): Promise<PciFunction>;
+  readonly reopen: () => Promise<PciFunction>;
   /** The device's own state, where the fixture can reach it. */
   readonly state?: {
     save(): Promise<Uint8Array>;

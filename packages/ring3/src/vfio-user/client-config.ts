@@ -9,6 +9,8 @@ import { Region } from "./messages.ts";
 
 const COMMAND = 0x04;
 const BUS_MASTER = 1 << 2;
+/** What of COMMAND's two bytes comes back after a reset: I/O and memory decoding, and no line interrupts. */
+const KEPT_BY_RESET = [0x03, 0x04] as const;
 /** Header bytes that are worth having back: COMMAND, cache line and latency, BARs, the ROM's, the interrupt line. */
 const restorable = (offset: number): boolean =>
   offset === COMMAND ||
@@ -61,7 +63,22 @@ export class ServedConfig implements Required<ConfigAccess> {
     const result = this.#device.tryWrite(Region.CONFIG, offset, width, value);
     if (result < 0) throw refused("write", offset, -result);
     this.#remember(offset, width, value);
-    if (this.#resets(offset, width, value)) this.restore();
+    const byteAt = (place: number): number | undefined =>
+      place >= offset && place < offset + width ? (value >>> (8 * (place - offset))) & 0xff : undefined;
+    const { powerState, resets } = this.#acting;
+    const power = powerState === undefined ? undefined : byteAt(powerState);
+    if (resets.some(({ offset: at, mask }) => ((byteAt(at) ?? 0) & mask) !== 0)) this.restoreAfterReset();
+    // The way back to D0 may have been a reset, which a kernel hides from its users.
+    else if (power !== undefined && (power & 3) === 0) this.restore();
+  }
+
+  /** As {@link restore}, where bus mastering and everything else that COMMAND switches on is to be off, as after any reset. */
+  restoreAfterReset(): void {
+    for (const [i, kept] of KEPT_BY_RESET.entries()) {
+      const written = this.#written.get(COMMAND + i);
+      if (written !== undefined) this.#written.set(COMMAND + i, written & kept);
+    }
+    this.restore();
   }
 
   /** Writes what the driver had written where the function has forgotten it. COMMAND comes last, as it switches on. */
@@ -99,16 +116,6 @@ export class ServedConfig implements Required<ConfigAccess> {
       if (offset + i === COMMAND) this.#busMaster = (byte & BUS_MASTER) !== 0;
       if (restorable(offset + i)) this.#written.set(offset + i, byte);
     }
-  }
-
-  /** Whether a write resets the function: a function-level reset, or the end of a sleep. */
-  #resets(offset: number, width: number, value: number): boolean {
-    const byteAt = (place: number): number | undefined =>
-      place >= offset && place < offset + width ? (value >>> (8 * (place - offset))) & 0xff : undefined;
-    const { powerState, resets } = this.#acting;
-    const power = powerState === undefined ? undefined : byteAt(powerState);
-    if (power !== undefined && (power & 3) === 0) return true;
-    return resets.some(({ offset: at, mask }) => ((byteAt(at) ?? 0) & mask) !== 0);
   }
 }
 

@@ -306,7 +306,7 @@ export class VfioUserFunction implements PciFunction {
   }
 
   #afterReset(): void {
-    this.#served.restore();
+    this.#served.restoreAfterReset();
     this.config.invalidate();
     this.#access.followState();
   }

@@ -3,7 +3,7 @@
 // that comes in two pieces.
 import { Ring3Error } from "../binary/error.ts";
 import { ERRNO, errnoName, type FileDescriptor, SocketChannel } from "../linux/index.ts";
-import { FrameReader, inputBytesFor } from "./framing.ts";
+import { closeAll, FrameReader, inputBytesFor } from "./framing.ts";
 import { commandName, HEADER_SIZE, HeaderFlag, HeaderOffset } from "./messages.ts";
 
 /** A whole message. `bytes` starts with the header; it is valid until the message was handled. */
@@ -41,6 +41,8 @@ export class Connection implements Disposable {
   #nextId = 1;
   #pendingFrom = 0;
   #pendingTo = 0;
+  /** Copies of descriptors that wait for the first byte to be sent: they go with it. */
+  #pendingFds: readonly FileDescriptor[] = NO_FDS;
 
   /** Takes over a connected stream socket. */
   constructor(fd: FileDescriptor, options: ConnectionOptions = {}) {
@@ -97,9 +99,14 @@ export class Connection implements Disposable {
   /** Sends what could not be sent before. `false` where the peer still does not read. Throws `PEER_GONE`. */
   flush(): boolean {
     while (this.#pendingFrom < this.#pendingTo) {
-      const sent = this.channel.send(this.#pendingFrom, this.#pendingTo - this.#pendingFrom);
+      const fds = this.#pendingFds;
+      const sent = this.channel.sendWithFds(this.#pendingFrom, this.#pendingTo - this.#pendingFrom, fds);
       if (sent === -ERRNO.EAGAIN[0]) return false;
       if (sent < 0) throw gone(-sent);
+      if (fds.length > 0) {
+        closeAll(fds);
+        this.#pendingFds = NO_FDS;
+      }
       this.#pendingFrom += sent;
     }
     return true;
@@ -162,6 +169,8 @@ export class Connection implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    closeAll(this.#pendingFds);
+    this.#pendingFds = NO_FDS;
     this.reader.close();
     this.channel[Symbol.dispose]();
   }
@@ -176,14 +185,21 @@ export class Connection implements Disposable {
     const sent = fds.length === 0 ? this.channel.send(0, total) : this.channel.sendWithFds(0, total, fds);
     if (sent === total) return;
     if (sent < 0 && sent !== -ERRNO.EAGAIN[0]) throw gone(-sent);
-    if (sent < 0 && fds.length > 0) {
-      // The descriptors must go with the first byte, and are not ours to keep until the peer reads.
-      if (!this.channel.wait("writable", 1000)) throw silent(0, 1000);
-      this.#send(total, fds);
-      return;
-    }
+    // Waiting here would be everybody's wait; and the caller may close its descriptors before the peer reads.
+    if (sent < 0 && fds.length > 0) this.#pendingFds = duplicates(fds);
     this.#pendingFrom = Math.max(sent, 0);
     this.#pendingTo = total;
+  }
+}
+
+function duplicates(fds: readonly FileDescriptor[]): FileDescriptor[] {
+  const made: FileDescriptor[] = [];
+  try {
+    for (const fd of fds) made.push(fd.duplicate());
+    return made;
+  } catch (error) {
+    closeAll(made);
+    throw error;
   }
 }
 
@@ -193,6 +209,6 @@ function gone(errno: number): Ring3Error {
 }
 
 function silent(command: number, timeoutMs: number): Ring3Error {
-  const what = command === 0 ? "read its replies" : `answer ${commandName(command)}`;
+  const what = `answer ${commandName(command)}`;
   return new Ring3Error("PEER_SILENT", `the peer did not ${what} within ${timeoutMs} ms`, { errno: "ETIMEDOUT" });
 }

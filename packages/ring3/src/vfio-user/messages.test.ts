@@ -32,9 +32,9 @@ test("each structure has the size that the specification gives", () => {
     FeatureDmaLoggingReport: 24,
     MigrationData: 8,
   } as const;
+  const declared = new Map<string, unknown>(Object.entries(messages));
   for (const [name, size] of Object.entries(sizes)) {
-    const declared = messages[name as keyof typeof sizes] as { size: number; offsets: Record<string, number> };
-    assert.equal(declared.size, size, name);
+    assert.equal((declared.get(name) as { size: number }).size, size, name);
   }
 });
 

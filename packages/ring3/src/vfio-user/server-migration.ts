@@ -32,7 +32,8 @@ export class ServerMigration {
   /** What is still to be read of the stream. */
   #outgoing: Uint8Array = new Uint8Array(0);
   #outgoingAt = 0;
-  #incoming: Uint8Array[] = [];
+  /** Grows with what comes, in whole: a client that sends byte by byte costs no more than another. */
+  #incoming: Uint8Array = new Uint8Array(0);
   #incomingBytes = 0;
   #modelChecked = false;
 
@@ -71,9 +72,15 @@ export class ServerMigration {
 
   write(bytes: Uint8Array): void {
     if (this.#state !== RESUMING) throw refusal("EINVAL", "migration data is taken in the state RESUMING");
-    if (this.#incomingBytes + bytes.length > MAXIMUM_STREAM_BYTES) throw refusal("ENOSPC", "too much migration data");
-    this.#incoming.push(bytes.slice());
-    this.#incomingBytes += bytes.length;
+    const end = this.#incomingBytes + bytes.length;
+    if (end > MAXIMUM_STREAM_BYTES) throw refusal("ENOSPC", "too much migration data");
+    if (end > this.#incoming.length) {
+      const larger = new Uint8Array(Math.min(MAXIMUM_STREAM_BYTES, Math.max(end, 2 * this.#incoming.length, 65_536)));
+      larger.set(this.#gathered());
+      this.#incoming = larger;
+    }
+    this.#incoming.set(bytes, this.#incomingBytes);
+    this.#incomingBytes = end;
     if (!this.#modelChecked && this.#incomingBytes >= RecordHeader.size + Model.size) {
       this.#checkModel(this.#gathered());
       this.#modelChecked = true;
@@ -127,7 +134,7 @@ export class ServerMigration {
 
   #endStream(): void {
     this.#begin(new Uint8Array(0));
-    this.#incoming = [];
+    this.#incoming = new Uint8Array(0);
     this.#incomingBytes = 0;
     this.#modelChecked = false;
   }
@@ -138,9 +145,7 @@ export class ServerMigration {
   }
 
   #gathered(): Uint8Array {
-    const all = joined(this.#incoming);
-    this.#incoming = [all];
-    return all;
+    return this.#incoming.subarray(0, this.#incomingBytes);
   }
 
   #checkModel(stream: Uint8Array): Uint8Array {

@@ -38,7 +38,10 @@ export interface ServeOptions {
   readonly trustUnsealedMemory?: boolean;
   /** Bytes of data in one message at most, 1 MiB by default. */
   readonly maximumTransferBytes?: number;
-  /** How long a message to the client may take, in milliseconds, before the client is disconnected. 2000 by default. */
+  /**
+   * How long messages to the client may take, in milliseconds, before the client is disconnected. Many slow answers together
+   * count as one; a tenth of the time that goes by is given back. 2000 by default.
+   */
   readonly clientTimeoutMs?: number;
   /** Writes to offer as signals, besides those that the function's BARs name. */
   readonly ioEventFds?: readonly ({ readonly bar: BarIndex } & IoEventFd)[];

@@ -10,6 +10,7 @@ import { Command, commandName, HEADER_SIZE, HeaderFlag } from "./messages.ts";
 import { type Answer, ServerCommands } from "./server-commands.ts";
 import type { ClientExchange, ClientReply } from "./server-dma.ts";
 import type { ServeOptions } from "./server-options.ts";
+import { Patience } from "./server-patience.ts";
 import { PollLoop } from "./server-polling.ts";
 import { errnoOf, refusal } from "./server-refusal.ts";
 import { RegisterAccesses, type RegisterHost } from "./server-registers.ts";
@@ -54,6 +55,7 @@ export class Session implements ClientExchange, RegisterHost {
   readonly #fn: VirtualFunction;
   readonly #counters: Counters;
   readonly #timeoutMs: number;
+  readonly #patience: Patience;
   readonly #poll: PollLoop;
   readonly #registers: RegisterAccesses;
   readonly #trace: MessageTrace | undefined;
@@ -84,6 +86,7 @@ export class Session implements ClientExchange, RegisterHost {
     this.#fn = host.fn;
     this.#counters = host.counters;
     this.#timeoutMs = host.options.clientTimeoutMs ?? 2000;
+    this.#patience = new Patience(this.#timeoutMs, performance.now());
     const { onMessage } = host.options;
     this.#trace = onMessage === undefined ? undefined : new MessageTrace(onMessage);
     this.connection = new Connection(socket.fd, {
@@ -130,10 +133,13 @@ export class Session implements ClientExchange, RegisterHost {
     const lane = this.#twin ?? this.connection;
     const release = this.#handling && lane === this.connection ? lane.reader.hold() : undefined;
     try {
-      const id = lane.command(command, size, { timeoutMs: this.#timeoutMs });
+      const timeoutMs = this.#patience.at(performance.now());
+      if (timeoutMs === 0) throw new Ring3Error("PEER_SILENT", "the client takes too long, again and again, to answer");
+      const id = lane.command(command, size, { timeoutMs });
       this.#counters.countSent(command, HEADER_SIZE + size);
       this.#trace?.sent(command, "command", id, HEADER_SIZE + size);
-      lane.awaitReply(id, command, this.#timeoutMs, (message) => this.#defer(message, lane));
+      lane.awaitReply(id, command, timeoutMs, (message) => this.#defer(message, lane));
+      this.#patience.spent(performance.now());
       const { view, bytes } = lane.channel.input;
       this.#counters.bytesReceived += lane.reader.size;
       try {
@@ -148,6 +154,10 @@ export class Session implements ClientExchange, RegisterHost {
       throw error;
     } finally {
       release?.();
+      // What came with the reply or before it has left the socket: nothing would tell of it again.
+      if (!this.#pumping && (this.#deferred.length > 0 || this.connection.reader.partial)) {
+        setImmediate(() => this.#pump());
+      }
     }
   }
 

@@ -92,7 +92,7 @@ function capabilitiesOf(text: string): Capabilities {
   if (!isRecord(capabilities)) throw refusal("EINVAL", "the capabilities are no JSON object");
   const twin = capabilities["twin_socket"];
   if (twin !== undefined && !isRecord(twin)) throw refusal("EINVAL", "twin_socket is no JSON object");
-  return capabilities as Capabilities;
+  return capabilities;
 }
 
 function natural(capabilities: Capabilities, name: "max_msg_fds" | "max_data_xfer_size", otherwise: number): number {

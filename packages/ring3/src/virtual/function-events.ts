@@ -30,7 +30,8 @@ export interface VirtualFunctionEventMap {
   readonly fault: { readonly description: string };
   /** An uncorrected error was reported to the platform. */
   readonly error: { readonly description: string };
-  readonly "removal-requested": Readonly<Record<never, never>>;
+  /** Whoever serves the function wants it back. */
+  readonly "removal-requested": { readonly description: string };
   /** The function is gone. */
   readonly removed: { readonly reason: string };
 }

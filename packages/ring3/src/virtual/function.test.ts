@@ -395,8 +395,8 @@ describe("state", () => {
 
   test("a state that its model refuses leaves power-on state", () => {
     using first = worked();
-    const record = { ...first.save() };
-    assert.ok(Object.keys(record).length > 0);
+    const saved = first.save();
+    assert.ok(saved.length > 0);
     using picky = new (class extends SampleDevice {
       protected override restoreDevice(): void {
         throw new Ring3Error("STATE_INVALID", "no");

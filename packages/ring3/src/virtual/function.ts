@@ -367,7 +367,7 @@ export class VirtualFunction extends FunctionModel implements Disposable {
 
   /** Asks the user to let go. */
   requestRemoval(): void {
-    this.events.emit("removal-requested", {});
+    this.events.emit("removal-requested", { description: `${this.identity.address} is wanted back` });
     this.interrupts.requestRemoval();
   }
 

@@ -199,7 +199,7 @@ describe("access", () => {
         const memory = new GuestMemory();
         memory.busMaster = true;
         /** Per address: which map (by its start), and the byte. */
-        const owner: (number | undefined)[] = new Array(2 * space).fill(undefined);
+        const owner: (number | undefined)[] = Array.from({ length: 2 * space });
         const maps = new Map<number, { size: number; permission: Permission }>();
         const bytes = new Uint8Array(2 * space);
         for (const { kind, at, size, permission, local, value } of commands) {

@@ -3,7 +3,11 @@
 interface Scheduling {
   readonly setImmediate?: (act: () => void) => unknown;
   readonly MessageChannel?: new () => {
-    readonly port1: { onmessage: ((event: unknown) => void) | null };
+    readonly port1: {
+      addEventListener(type: "message", act: () => void, options: { readonly once: boolean }): void;
+      start(): void;
+      close(): void;
+    };
     readonly port2: { postMessage(message: unknown): void };
   };
 }
@@ -15,10 +19,12 @@ export function inLaterTurn(act: () => void): void {
     scheduling.setImmediate(act);
   } else if (scheduling.MessageChannel !== undefined) {
     const { port1, port2 } = new scheduling.MessageChannel();
-    port1.onmessage = () => {
-      port1.onmessage = null;
+    const turn = (): void => {
+      port1.close();
       act();
     };
+    port1.addEventListener("message", turn, { once: true });
+    port1.start();
     port2.postMessage(undefined);
   } else setTimeout(act, 0);
 }

@@ -81,7 +81,12 @@ export class CompletionQueue {
   #write(dw0: number, dw2: number, dw3: number): void {
     const words = this.#words ?? this.#find();
     const { tail, phase } = this;
-    if (words === undefined) this.#writeSlowly(dw0, dw2, dw3 | phase);
+    // The place is taken first: the messages of a slow write may let in what writes the next entry.
+    if (tail + 1 === this.entries) {
+      this.tail = 0;
+      this.phase = phase ^ PHASE;
+    } else this.tail = tail + 1;
+    if (words === undefined) this.#writeSlowly(tail, dw0, dw2, dw3 | phase);
     else {
       const at = tail * ENTRY_WORDS;
       words[at] = dw0;
@@ -92,10 +97,6 @@ export class CompletionQueue {
       this.#memory.written(this.iova + tail * ENTRY_BYTES, ENTRY_BYTES);
     }
     this.unsignalled = true;
-    if (tail + 1 === this.entries) {
-      this.tail = 0;
-      this.phase = phase ^ PHASE;
-    } else this.tail = tail + 1;
   }
 
   #find(): Uint32Array | undefined {
@@ -105,11 +106,11 @@ export class CompletionQueue {
     return this.#words;
   }
 
-  #writeSlowly(dw0: number, dw2: number, dw3: number): void {
+  #writeSlowly(tail: number, dw0: number, dw2: number, dw3: number): void {
     const entry = this.#entry;
     entry[0] = dw0;
     entry[2] = dw2;
     entry[3] = dw3;
-    this.#memory.write(this.iova + this.tail * ENTRY_BYTES, new Uint8Array(entry.buffer));
+    this.#memory.write(this.iova + tail * ENTRY_BYTES, new Uint8Array(entry.buffer));
   }
 }

@@ -98,6 +98,7 @@ export class NvmeController {
       writeCache: () => this.features.writeCache,
       complete: (queue, words, status) =>
         this.queues.complete(queue, (words[CommandWord.CDW0] as number) >>> 16, status, 0, words),
+      exclusively: (act) => this.queues.exclusively(act),
     });
     this.logs = new LogPages(settings, this.io.counters, this.features);
     this.admin = new AdminCommands({
@@ -128,6 +129,7 @@ export class NvmeController {
       onError: (queue, identifier, status, words) => this.#logError(queue, identifier, status, words),
       onDoorbellError: (information) => this.events.error(information),
       onFatal: (error) => this.#stop(error),
+      onOutlived: () => this.#cleared(),
     });
   }
 
@@ -145,7 +147,7 @@ export class NvmeController {
 
   /** Becomes ready at once, or when what a former life left with the backing has ended. */
   #enable(): void {
-    if (this.flights.stale > 0) return;
+    if (this.#outlived) return;
     const { aqa, asqLow, asqHigh, acqLow, acqHigh } = this.adminQueue;
     const { memory } = this.#parts;
     const pageSize = this.pageSize;
@@ -180,7 +182,12 @@ export class NvmeController {
   /** A controller reset by CC.EN: the admin queue's registers stay, everything else goes. RDY falls when all is quiet. */
   #disable(): void {
     this.#clear();
-    this.ready = this.flights.stale > 0;
+    this.ready = this.#outlived;
+  }
+
+  /** Whether something that was begun before a reset is still going on. */
+  get #outlived(): boolean {
+    return this.flights.stale > 0 || this.queues.serving;
   }
 
   #clear(): void {
@@ -197,7 +204,7 @@ export class NvmeController {
 
   /** The last operation of a former life has ended. */
   #cleared(): void {
-    if (this.flights.stale > 0) return;
+    if (this.#outlived) return;
     if (!Cc.EN.test(this.cc)) this.ready = false;
     else if (!this.ready && !this.fatal) this.#enable();
   }
@@ -267,6 +274,14 @@ export class NvmeController {
   setReach(reachable: boolean): void {
     if (!reachable) {
       this.flights.suspend();
+      return;
+    }
+    if (this.queues.serving) {
+      // In the middle of a command, by a message that it let in.
+      const { settings, memory } = this.#parts;
+      settings.clock.soon(() => {
+        if (memory.busMaster) this.setReach(true);
+      });
       return;
     }
     for (const { queue, words } of this.flights.takeHeld()) this.io.resume(words, queue);

@@ -82,8 +82,12 @@ export class Flights {
 
   /** The prepared flight really takes time. */
   begin(flight: Flight): void {
-    this.#spare = undefined;
+    if (this.#spare === flight) this.#spare = undefined;
     flight.words = flight.words.slice();
+    if (flight.abandoned) {
+      this.#stale++;
+      return;
+    }
     this.#live.add(flight);
     flight.queue.inFlight++;
   }
@@ -120,6 +124,9 @@ export class Flights {
 
   abandonAll(): void {
     for (const flight of [...this.#live]) this.abandon(flight);
+    // The prepared one may be on its first steps: messages to the client let a reset in.
+    if (this.#spare !== undefined) this.#spare.abandoned = true;
+    this.#spare = undefined;
     this.#held = [];
   }
 

@@ -25,6 +25,8 @@ export interface IoParts {
   /** Whether written data may stay in a cache until the next flush. */
   readonly writeCache: () => boolean;
   readonly complete: (queue: SubmissionQueue, words: Uint32Array, status: number) => void;
+  /** Runs what executes a command out of turn: no other is executed meanwhile. */
+  readonly exclusively: (act: () => void) => void;
 }
 
 export class IoCommands {
@@ -161,7 +163,7 @@ export class IoCommands {
     } else {
       const buffer = this.#transfers.take(size);
       this.#transfers.fromGuest(segments, buffer);
-      yield namespace.backing.write(offset, buffer, flight);
+      if (!flight.aborted) yield namespace.backing.write(offset, buffer, flight);
       this.#transfers.give(buffer);
     }
     flight.directSize = 0;
@@ -210,8 +212,10 @@ export class IoCommands {
 
   /** Executes a command again: it was on its way when guest memory went out of reach, or the state was saved. */
   resume(words: Uint32Array, queue: SubmissionQueue): void {
-    const status = this.execute(words, queue);
-    if (status !== PENDING) this.#finish(queue, words, status);
+    this.#parts.exclusively(() => {
+      const status = this.execute(words, queue);
+      if (status !== PENDING) this.#finish(queue, words, status);
+    });
   }
 
   /** Guest memory is about to go: what still reads or writes it straight ends as a transfer that failed. */

@@ -35,6 +35,8 @@ export interface QueueSetParts {
   readonly onDoorbellError: (information: number) => void;
   /** Queue memory cannot be reached. */
   readonly onFatal: (error: unknown) => void;
+  /** A command that was being executed during a reset, which its own messages had let in, has ended. */
+  readonly onOutlived: () => void;
 }
 
 export class QueueSet {
@@ -176,11 +178,13 @@ export class QueueSet {
   /** Completes a command that was `PENDING`, unless its queue is gone. */
   complete(queue: SubmissionQueue, identifier: number, status: number, dw0: number, words?: Uint32Array): void {
     if (this.submission[queue.id] !== queue || !this.running) return;
+    const epoch = this.#epoch;
     try {
       this.#post(queue, identifier, status, dw0, words);
     } catch (error) {
-      this.#failed(error);
+      this.#failed(error, epoch);
     }
+    if (epoch !== this.#epoch) return;
     if (!this.#serving) this.#parts.lines.signal(queue.completion);
     if (this.#starved || queue.waiting > 0) this.kick();
   }
@@ -197,9 +201,31 @@ export class QueueSet {
     return this.running && !this.suspended && this.#parts.memory.busMaster;
   }
 
+  /** Whether a command is being executed: with memory that is reached by messages, anything may come meanwhile. */
+  get serving(): boolean {
+    return this.#serving;
+  }
+
+  /** Executes a command from outside of the queues; what comes meanwhile waits. */
+  exclusively(act: () => void): void {
+    const epoch = this.#epoch;
+    this.#serving = true;
+    try {
+      act();
+    } finally {
+      this.#serving = false;
+    }
+    if (epoch !== this.#epoch) this.#parts.onOutlived();
+    else for (const queue of this.completion) if (queue?.unsignalled === true) this.#parts.lines.signal(queue);
+  }
+
   #serveNow(queue: SubmissionQueue): void {
-    // Memory that is reached by messages may bring a doorbell while a command is executed: it is seen at the loop's end.
-    if (this.#serving || !this.#mayWork) return;
+    if (!this.#mayWork) return;
+    // A doorbell that came while a command is executed, in messages that it exchanges with the client.
+    if (this.#serving) {
+      this.kick();
+      return;
+    }
     this.#serve(queue, WRITE_BURST);
     if (queue.waiting > 0 && !this.#stalled(queue)) this.kick();
   }
@@ -227,25 +253,28 @@ export class QueueSet {
           break;
         }
         queue.fetch(words);
+        if (epoch !== this.#epoch || !this.running) break;
         served++;
         const identifier = (words[0] as number) >>> 16;
         this.dw0 = 0;
         const status = execute(words, queue);
-        if (epoch !== this.#epoch || !this.running) return served;
+        if (epoch !== this.#epoch || !this.running) break;
         if (status !== PENDING) this.#post(queue, identifier, status, this.dw0, words);
       }
     } catch (error) {
-      this.#failed(error);
+      this.#failed(error, epoch);
     } finally {
       this.#serving = false;
     }
-    if (epoch === this.#epoch && completion.unsignalled) this.#parts.lines.signal(completion);
+    if (epoch !== this.#epoch) this.#parts.onOutlived();
+    else if (completion.unsignalled) this.#parts.lines.signal(completion);
     return served;
   }
 
-  /** Queue memory that cannot be reached is the end of the controller; anything else is ours. */
-  #failed(error: unknown): void {
+  /** Queue memory that cannot be reached is the end of the controller, if it still is the same; anything else is ours. */
+  #failed(error: unknown, epoch: number): void {
     if (!isRing3Error(error, "DMA_FAULT")) throw error;
+    if (epoch !== this.#epoch) return;
     this.running = false;
     this.#parts.onFatal(error);
   }
@@ -299,12 +328,14 @@ export class QueueSet {
 
   /** The host took completions: there may be room for those that wait, and for new ones. */
   #freed(queue: CompletionQueue): void {
+    const epoch = this.#epoch;
     try {
       queue.drain();
     } catch (error) {
-      this.#failed(error);
+      this.#failed(error, epoch);
       return;
     }
+    if (epoch !== this.#epoch) return;
     this.#parts.lines.freed(queue);
     if (this.#serving || !this.#mayWork) return;
     for (const submission of this.#active) {

@@ -439,7 +439,7 @@ test("a driver that relies on stable writes gets a flush with each", async () =>
     disk.driver.start({ features });
     if (writeback !== undefined) disk.driver.writeConfig(32, 1, writeback);
     assert.equal((await disk.run(out, 0)).status, 0);
-    assert.equal(count, flushes, `features ${features}, writeback ${writeback}`);
+    assert.equal(count, flushes, `features ${features.join(", ")}, writeback ${writeback}`);
   }
 });
 

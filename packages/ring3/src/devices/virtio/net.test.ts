@@ -407,7 +407,7 @@ test("commands that are none, or malformed, are answered with an error", () => {
     [4, 1, 1, 0],
     [9, 9],
   ] as const) {
-    assert.equal(nic.control(kind, command, ...data), 1, `${kind}.${command} ${data}`);
+    assert.equal(nic.control(kind, command, ...data), 1, `${kind}.${command} ${data.join(" ")}`);
   }
   fc.assert(
     fc.property(fc.nat({ max: 6 }), fc.nat({ max: 6 }), fc.uint8Array({ maxLength: 40 }), (kind, command, data) => {

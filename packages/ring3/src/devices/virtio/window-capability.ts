@@ -41,7 +41,7 @@ const windowRegisters = {
   DATA: { at: [0x10, 32], VALUE: ["RW", 0, 32] },
 } as const;
 /** struct virtio_pci_cfg_cap, section 4.1.4.9. */
-export const VirtioWindow: Declared<typeof windowRegisters> = capability("VIRTIO-PCI-CFG", 0x09, windowRegisters);
+const VirtioWindow: Declared<typeof windowRegisters> = capability("VIRTIO-PCI-CFG", 0x09, windowRegisters);
 
 /** What the window does to the BARs. */
 export interface WindowAccess {

@@ -22,8 +22,6 @@ export const AVAIL_NO_INTERRUPT = 1;
 export const UsedHalfword = { FLAGS: 0, INDEX: 1 } as const;
 /** 32-bit indices in the used ring: entries of two words, id and length, from the second word on. */
 export const UsedWord = { RING: 1, ID: 0, LENGTH: 1, ENTRY: 2 } as const;
-/** Bit 0 of the used ring's flags: no notifications, please. */
-export const USED_NO_NOTIFY = 1;
 
 /** Bytes of the areas of a split ring of `size` entries, with the event index, section 2.7. */
 export function availBytes(size: number): number {
