@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
-import { once } from "node:events";
 import { serveMetrics } from "./metrics-socket.ts";
 
 function place(t: TestContext): string {
@@ -100,4 +100,18 @@ test("disposal ends connections that wait", async (t) => {
   const other = createServer().listen(path);
   await once(other, "listening");
   other.close();
+});
+
+test("a reader that never hangs up is hung up on", async (t) => {
+  const path = place(t);
+  await using _metrics = await serveMetrics(path, () => "ring3_x 1\n", { silenceMs: 20, lingerMs: 20 });
+  const socket = connect({ path, allowHalfOpen: true });
+  const gone = new Promise<void>((resolve) => socket.once("error", () => resolve()).once("close", () => resolve()));
+  socket.resume();
+  await once(socket, "end");
+  // Nothing tells a half-open side that the other is gone but the failure of its next write.
+  const writing = setInterval(() => socket.write("x"), 30);
+  await gone;
+  clearInterval(writing);
+  socket.destroy();
 });

@@ -13,21 +13,25 @@ const MAXIMUM_REQUEST_BYTES = 16_384;
 export interface MetricsSocketOptions {
   /** How long a connection may be silent before it gets the text, in milliseconds; 250 by default. */
   readonly silenceMs?: number;
+  /** How long a reader may then take to hang up, in milliseconds; 5000 by default. */
+  readonly lingerMs?: number;
 }
 
 /** Listens at `path` and answers with what `text` gives at that time. Disposal closes and removes the socket. */
 export async function serveMetrics(
   path: string,
   text: () => string,
-  { silenceMs = 250 }: MetricsSocketOptions = {},
+  { silenceMs = 250, lingerMs = 5000 }: MetricsSocketOptions = {},
 ): Promise<AsyncDisposable> {
   const connections = new Set<Socket>();
   const server = createServer({ allowHalfOpen: true }, (socket) => {
     connections.add(socket);
     socket.once("close", () => connections.delete(socket));
-    answer(socket, text, silenceMs);
+    answer(socket, text, silenceMs, lingerMs);
   });
   await listen(server, path);
+  // Too many open files, say: whoever wanted metrics goes without, and the devices go on.
+  server.on("error", () => undefined);
   return {
     [Symbol.asyncDispose]: async () => {
       for (const socket of connections) socket.destroy();
@@ -72,10 +76,13 @@ async function isServed(path: string): Promise<boolean> {
   }
 }
 
-function answer(socket: Socket, text: () => string, silenceMs: number): void {
+function answer(socket: Socket, text: () => string, silenceMs: number, lingerMs: number): void {
   let request = "";
   const reply = (): void => {
-    if (!socket.writableEnded) socket.end(request === "" ? text() : httpResponse(request, text));
+    if (socket.writableEnded) return;
+    socket.end(request === "" ? text() : httpResponse(request, text));
+    socket.off("timeout", reply);
+    socket.setTimeout(lingerMs, () => socket.destroy());
   };
   // A reader that goes away is its own business.
   socket.on("error", () => socket.destroy());

@@ -7,7 +7,7 @@ import test, { type TestContext } from "node:test";
 import { VirtualFunction } from "../../../ring3/src/virtual/index.ts";
 import { Context } from "../context.ts";
 import { Interruption } from "../interruption.ts";
-import { serveFunctions, type StartServer } from "./serve-functions.ts";
+import { type StartServer, serveFunctions } from "./serve-functions.ts";
 import type { ServerSettings } from "./server-options.ts";
 
 const NOTHING: ServerSettings = {

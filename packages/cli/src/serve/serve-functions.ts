@@ -1,7 +1,7 @@
 // What every `ring3 serve` does once its devices exist: serves each at its socket, says that it is ready, keeps log and
 // metrics, and on a signal closes everything in order. The server comes from the library; tests pass their own.
-import type { VirtualFunction } from "ring3/virtual";
 import type { FunctionServer, ServeOptions, ServerEvent, TracedMessage } from "ring3/vfio-user";
+import type { VirtualFunction } from "ring3/virtual";
 import type { Context } from "../context.ts";
 import { hex } from "../text.ts";
 import { type EventLog, openEventLog } from "./event-log.ts";

@@ -1,6 +1,7 @@
 // Where a disk's bytes are: what block devices (nvme, virtio-blk) ask of the thing behind them, and the two that need no
 // system: memory, and nothing at all. A file is `fileBacking` of `ring3/linux`, which has the same shape.
 import { Ring3Error } from "../binary/error.ts";
+import { ArenaRange } from "../memory/arena-range.ts";
 
 /** Says whether anybody still waits for an operation. */
 export interface Cancellation {
@@ -19,6 +20,8 @@ export interface BlockBacking {
   readonly readOnly?: boolean;
   /** Why no operation needs this backing's methods: `bytes` holds the contents, or `null` (nothing is kept or delivered). */
   readonly contents?: Uint8Array | null;
+  /** Where `contents` is, if it lies in an arena: emitted loops reach it there. */
+  readonly range?: ArenaRange;
   /** Fills `target`. Where it returns a promise, it looks at `cancellation` each time before it writes to `target`. */
   read(offset: number, target: Uint8Array, cancellation?: Cancellation): Promise<void> | void;
   /**
@@ -34,13 +37,21 @@ export interface BlockBacking {
   zero?(offset: number, size: number): Promise<void> | void;
 }
 
-/** A disk in memory: of `size` zero bytes, or these bytes themselves. */
-export function memoryBacking(content: number | Uint8Array): BlockBacking & { readonly contents: Uint8Array } {
-  const bytes = typeof content === "number" ? new Uint8Array(content) : content;
+/**
+ * A disk in memory: of `size` zero bytes, or these bytes themselves. A range of the device's own arena makes the fastest
+ * disk; it must not be disposed before the device.
+ */
+export function memoryBacking(
+  content: number | Uint8Array | ArenaRange,
+): BlockBacking & { readonly contents: Uint8Array } {
+  const range = content instanceof ArenaRange ? content : undefined;
+  const bytes =
+    content instanceof ArenaRange ? content.bytes : typeof content === "number" ? new Uint8Array(content) : content;
   const clear = (offset: number, size: number): void => void bytes.fill(0, offset, offset + size);
   return {
     sizeBytes: bytes.length,
     contents: bytes,
+    ...(range === undefined ? {} : { range }),
     read: (offset, target) => target.set(bytes.subarray(offset, offset + target.length)),
     write: (offset, source) => bytes.set(source, offset),
     flush() {},

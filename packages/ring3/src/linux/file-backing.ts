@@ -26,6 +26,11 @@ export interface FileBackingOptions {
   readonly readOnly?: boolean;
   /** Makes the file, sparse and of this size in bytes, where it does not exist. */
   readonly createBytes?: number;
+  /**
+   * Others who also say so may have the file open at the same time: the two servers between which a function moves. That
+   * only one of them writes is theirs to see to.
+   */
+  readonly shared?: boolean;
 }
 
 /**
@@ -56,10 +61,11 @@ export class FileBacking implements AsyncDisposable {
   }
 
   /** What {@link fileBacking} does. */
-  static open(path: string, { readOnly = false, createBytes }: FileBackingOptions = {}): FileBacking {
+  static open(path: string, options: FileBackingOptions = {}): FileBacking {
+    const { readOnly = false, createBytes, shared = false } = options;
     const fd = openOrCreate(path, readOnly, createBytes);
     try {
-      lock(fd, path, readOnly);
+      lock(fd, path, readOnly || shared ? Lock.READ : Lock.WRITE);
       const sizeBytes = sizeOf(fd, path);
       if (sizeBytes === 0) {
         throw new Ring3Error("FILE_UNUSABLE", `${path} is empty: give it a size (truncate -s 1G ${path})`);
@@ -261,9 +267,9 @@ function openOrCreate(path: string, readOnly: boolean, createBytes: number | und
 const CLOSE_ON_EXEC = 0o2000000;
 
 /** struct flock: type, whence, start, length, pid. The lock belongs to the open file and goes with it. */
-function lock(fd: FileDescriptor, path: string, readOnly: boolean): void {
+function lock(fd: FileDescriptor, path: string, kind: number): void {
   const request = new Uint8Array(32);
-  new DataView(request.buffer).setInt16(0, readOnly ? Lock.READ : Lock.WRITE, true);
+  new DataView(request.buffer).setInt16(0, kind, true);
   const address = native.addressOfView(request);
   const result = native.attemptCall(() => native.fcntl(fd.number, F_OFD_SETLK, address));
   // A file system without locks (some network ones) is no reason to refuse.

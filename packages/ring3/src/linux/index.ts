@@ -10,6 +10,7 @@ export { bootTimeMs, monotonicMs } from "./clock.ts";
 export { ERRNO, type ErrnoName, errnoName, systemCallError } from "./errno.ts";
 export { type EthernetReceiver, EthernetStream, type StreamAddress } from "./ethernet-stream.ts";
 export { EventFd } from "./event-fd.ts";
+export { type EventSignals, eventSignals } from "./event-signals.ts";
 export { FileIntegers, readAt, tryReadAt, tryWriteAt, writeAt } from "./file-access.ts";
 export { type FileBacking, type FileBackingOptions, fileBacking } from "./file-backing.ts";
 export { FileDescriptor, OPEN } from "./file-descriptor.ts";

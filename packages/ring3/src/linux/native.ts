@@ -60,6 +60,10 @@ export const sysconf: Integers<["name"]> = c("long sysconf(int)");
 export const clockGettime: (clock: number, time: Bytes) => number = c("int clock_gettime(int, void *)");
 export const timerfdCreate: Integers<["clock", "flags"]> = c("int timerfd_create(int, int)");
 export const timerfdSettime: TimerSet = c("int timerfd_settime(int, int, void *, void *)");
+/** Calls that the C library has no function for; the numbers differ from processor to processor. */
+export const syscall: Integers<["number", "first", "second", "third", "fourth"]> = c(
+  "long syscall(long, uintptr_t, uintptr_t, uintptr_t, uintptr_t)",
+);
 export const socket: Integers<["family", "type", "protocol"]> = c("int socket(int, int, int)");
 export const socketpair: SocketPair = c("int socketpair(int, int, int, void *)");
 export const bind: Transfer = c("int bind(int, void *, unsigned int)");

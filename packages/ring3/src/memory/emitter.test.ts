@@ -86,6 +86,27 @@ describe("arithmetic is that of unsigned integers", () => {
   });
 });
 
+test("copies may overlap, and what is published is stored whole", () => {
+  const { copy, publish } = emit(arena, {
+    copy: emitted(["to", "from", "size"], {}, (body, { to, from, size }) => body.copy(to, from, size)),
+    publish: emitted(["address", "value"], {}, (body, { address, value }) => body.publish32(address, value, 8)),
+  });
+  const { bytes } = range;
+  fc.assert(
+    fc.property(fc.nat(64), fc.nat(64), fc.nat(64), (to, from, size) => {
+      for (let i = 0; i < 128; i++) bytes[i] = i;
+      const expected = bytes.slice(0, 128).copyWithin(to, from, from + size);
+      copy(at + to, at + from, size);
+      assert.deepEqual(bytes.slice(0, 128), expected);
+    }),
+  );
+  bytes.fill(0xff, 0, 16);
+  publish(at, 0x8765_4321);
+  assert.deepEqual([...arena.words(at, 4)], [0xffff_ffff, 0xffff_ffff, 0x8765_4321, 0xffff_ffff]);
+  assert.throws(() => publish(at + 2, 1), /unaligned/);
+  bytes.fill(0);
+});
+
 test("loads and stores of every width agree with the plain reference", () => {
   const plain = plainAccessors(arena);
   const { store } = emit(arena, {

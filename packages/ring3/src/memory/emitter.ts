@@ -48,6 +48,19 @@ export class Body {
     this.#store("i64", 0x37, 3, address, value, offset);
   }
 
+  /**
+   * An atomic store of 32 bits: whoever loads the value sees everything that was stored before. For memory, never for
+   * registers: on x86 it is an exchange.
+   */
+  publish32(address: Operand<"i32">, value: Operand<"i32">, offset = 0): void {
+    this.code.push(...codeOf("i32", address), ...codeOf("i32", value), 0xfe, 0x17, 2, ...unsigned(offset));
+  }
+
+  /** Copies `size` bytes inside the arena, which may overlap. For payload: the accesses are of any width and order. */
+  copy(to: Operand<"i32">, from: Operand<"i32">, size: Operand<"i32">): void {
+    this.code.push(...codeOf("i32", to), ...codeOf("i32", from), ...codeOf("i32", size), 0xfc, 0x0a, 0x00, 0x00);
+  }
+
   /** Orders all earlier stores before all later loads. */
   fence(): void {
     this.code.push(0xfe, 0x03, 0x00);

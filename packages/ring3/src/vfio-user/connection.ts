@@ -19,6 +19,21 @@ export interface Message {
   readonly fds: readonly FileDescriptor[];
 }
 
+/** A reply, where it lies. */
+export interface Reply {
+  readonly view: DataView;
+  readonly bytes: Uint8Array;
+  /** Offset of the header, and bytes of the message. */
+  readonly frame: number;
+  readonly size: number;
+}
+
+interface MeanwhileOptions {
+  readonly errno?: number;
+  readonly fds?: readonly FileDescriptor[];
+  readonly timeoutMs: number;
+}
+
 export interface ConnectionOptions {
   /** Bytes of data in one message at most, as announced to the peer. 1 MiB by default. */
   readonly maximumTransferBytes?: number;
@@ -41,6 +56,9 @@ export class Connection implements Disposable {
   #nextId = 1;
   #pendingFrom = 0;
   #pendingTo = 0;
+  /** Replies that somebody waits for, and those of them that came while somebody further in waits for another one. */
+  readonly #awaited: Set<number> = new Set();
+  readonly #early: Map<number, Uint8Array> = new Map();
   /** Copies of descriptors that wait for the first byte to be sent: they go with it. */
   #pendingFds: readonly FileDescriptor[] = NO_FDS;
 
@@ -58,6 +76,11 @@ export class Connection implements Disposable {
   /** Whether a reply is on its way that the peer does not read: nothing else can be sent before. */
   get sending(): boolean {
     return this.#pendingTo > this.#pendingFrom;
+  }
+
+  /** Bytes of a reply that the peer has not read. */
+  get unsent(): number {
+    return this.#pendingTo - this.#pendingFrom;
   }
 
   /** The reader's current message, decoded. */
@@ -123,7 +146,7 @@ export class Connection implements Disposable {
   ): number {
     const { noReply = false, fds = NO_FDS, timeoutMs = 2000 } = options;
     const until = performance.now() + timeoutMs;
-    while (!this.flush()) this.#waitWritable(until, command);
+    while (!this.flush()) this.#waitWritable(until, command, timeoutMs);
     const id = this.#nextId;
     this.#nextId = (id + 1) & 0xffff;
     const { words } = this.channel.request;
@@ -135,7 +158,7 @@ export class Connection implements Disposable {
     for (let at = 0; at < total; ) {
       const sent =
         at === 0 ? this.channel.sendWithFds(0, total, fds, "request") : this.channel.send(at, total - at, "request");
-      if (sent === -ERRNO.EAGAIN[0]) this.#waitWritable(until, command);
+      if (sent === -ERRNO.EAGAIN[0]) this.#waitWritable(until, command, timeoutMs);
       else if (sent < 0) throw gone(-sent);
       else at += sent;
     }
@@ -143,28 +166,84 @@ export class Connection implements Disposable {
   }
 
   /**
-   * Waits at most `timeoutMs` for the reply with `id` and leaves it as the reader's current message: look at it, then call
-   * `reader.consume()`. Commands that come before are given to `onCommand`, which must copy what it keeps. Whoever waits
-   * while a message is being handled holds that (`reader.hold()`) before. Throws `PEER_GONE`, `PEER_SILENT`.
+   * Waits at most `timeoutMs` for the reply with `id` and gives it to `use`, which looks at it before anything else is
+   * received. Commands that come before are given to `onCommand` as copies; it may serve them, and so wait for further
+   * replies: those come in any order. Whoever waits while a message is being handled holds that (`reader.hold()`) before.
+   * Throws `PEER_GONE`, `PEER_SILENT`.
    */
-  awaitReply(id: number, command: number, timeoutMs: number, onCommand: (message: Message) => void): void {
+  awaitReply(
+    id: number,
+    command: number,
+    timeoutMs: number,
+    onCommand: (message: Message) => void,
+    use: (reply: Reply) => void,
+  ): void {
+    const { reader } = this;
+    const { view, bytes } = this.channel.input;
     const started = performance.now();
-    for (;;) {
-      while (this.reader.next()) {
-        const { frame } = this.reader;
-        const { view } = this.channel.input;
-        const isReply = (view.getUint32(frame + HeaderOffset.FLAGS, true) & HeaderFlag.TYPE_MASK) === HeaderFlag.REPLY;
-        if (isReply && view.getUint16(frame + HeaderOffset.MESSAGE_ID, true) === id) return;
-        if (!isReply) onCommand(this.message());
-        this.reader.consume();
+    this.#awaited.add(id);
+    try {
+      for (;;) {
+        while (reader.next()) {
+          const { frame, size } = reader;
+          const isReply =
+            (view.getUint32(frame + HeaderOffset.FLAGS, true) & HeaderFlag.TYPE_MASK) === HeaderFlag.REPLY;
+          const given = view.getUint16(frame + HeaderOffset.MESSAGE_ID, true);
+          if (isReply && given === id) {
+            try {
+              use({ view, bytes, frame, size });
+            } finally {
+              reader.consume();
+            }
+            return;
+          }
+          if (isReply) {
+            if (this.#awaited.has(given)) this.#early.set(given, bytes.slice(frame, frame + size));
+            reader.consume();
+            continue;
+          }
+          const message = copied(this.message());
+          reader.consume();
+          onCommand(message);
+          const early = this.#early.get(id);
+          if (early !== undefined) {
+            use({ view: new DataView(early.buffer), bytes: early, frame: 0, size: early.length });
+            return;
+          }
+          if (performance.now() - started >= timeoutMs) throw silent(command, timeoutMs);
+        }
+        const count = reader.fill();
+        if (count > 0) continue;
+        if (count === 0) throw gone(0);
+        if (count !== -ERRNO.EAGAIN[0]) throw gone(-count);
+        const waited = performance.now() - started;
+        if (waited < LOOKING_MS) continue;
+        if (waited >= timeoutMs || !this.channel.wait("readable", timeoutMs - waited)) throw silent(command, timeoutMs);
       }
-      const count = this.reader.fill();
-      if (count > 0) continue;
-      if (count === 0) throw gone(0);
-      if (count !== -ERRNO.EAGAIN[0]) throw gone(-count);
-      const waited = performance.now() - started;
-      if (waited < LOOKING_MS) continue;
-      if (waited >= timeoutMs || !this.channel.wait("readable", timeoutMs - waited)) throw silent(command, timeoutMs);
+    } finally {
+      this.#awaited.delete(id);
+      this.#early.delete(id);
+    }
+  }
+
+  /**
+   * Answers a command that was served while a reply is awaited. The output area may hold what another command is about to be
+   * answered with: it is kept. Waits at most `timeoutMs` for a peer that does not read.
+   */
+  replyMeanwhile(
+    { id, command }: { readonly id: number; readonly command: number },
+    payload: Uint8Array,
+    { errno = 0, fds = NO_FDS, timeoutMs }: MeanwhileOptions,
+  ): void {
+    const { bytes } = this.channel.output;
+    const kept = bytes.slice(0, HEADER_SIZE + payload.length);
+    const until = performance.now() + timeoutMs;
+    try {
+      bytes.set(payload, HEADER_SIZE);
+      this.reply(id, command, payload.length, errno, fds);
+      while (!this.flush()) this.#waitWritable(until, 0, timeoutMs);
+    } finally {
+      bytes.set(kept);
     }
   }
 
@@ -175,9 +254,9 @@ export class Connection implements Disposable {
     this.channel[Symbol.dispose]();
   }
 
-  #waitWritable(until: number, command: number): void {
+  #waitWritable(until: number, command: number, timeoutMs: number): void {
     const left = until - performance.now();
-    if (left <= 0 || !this.channel.wait("writable", left)) throw silent(command, 0);
+    if (left <= 0 || !this.channel.wait("writable", left)) throw silent(command, timeoutMs);
   }
 
   #send(total: number, fds: readonly FileDescriptor[]): void {
@@ -201,6 +280,12 @@ function duplicates(fds: readonly FileDescriptor[]): FileDescriptor[] {
     closeAll(made);
     throw error;
   }
+}
+
+/** A message that outlives the reader's. */
+function copied(message: Message): Message {
+  const bytes = message.bytes.slice();
+  return { ...message, bytes, payload: bytes.subarray(HEADER_SIZE) };
 }
 
 function gone(errno: number): Ring3Error {

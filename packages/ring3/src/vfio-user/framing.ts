@@ -39,6 +39,11 @@ export class FrameReader {
     if (channel.input.size < inputBytesFor(maximumSize)) throw new RangeError("the channel's input area is too small");
   }
 
+  /** Bytes that came and were not consumed. */
+  get unread(): number {
+    return this.#end - this.#start;
+  }
+
   /** Whether bytes of a message that is not whole yet are here. */
   get partial(): boolean {
     return this.#end > this.#start;

@@ -123,7 +123,14 @@ export class ServerCommands implements Disposable {
 
   #read(payload: Uint8Array): Answer {
     const { offset, region, count } = this.#access(payload);
-    const { output } = this.#parts;
+    const { output, client } = this.#parts;
+    if (client.nested) {
+      // The output area belongs to the command whose device waits for the client.
+      const reply = new Uint8Array(RegionAccess.size + count);
+      reply.set(payload.subarray(0, RegionAccess.size));
+      this.#regions.read(region, offset, reply.subarray(RegionAccess.size));
+      return { size: reply.length, payload: reply, changed: region <= Region.BAR5 };
+    }
     // Straight to where the reply is sent from. A device that talks to the client meanwhile uses another area for that.
     this.#regions.read(region, offset, output.subarray(DATA, DATA + count));
     output.set(payload.subarray(0, RegionAccess.size), HEADER_SIZE);

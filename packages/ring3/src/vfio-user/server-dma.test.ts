@@ -232,6 +232,10 @@ function registerWrite(offset: number, value: number): Uint8Array {
   );
 }
 
+function registerRead(offset: number): Uint8Array {
+  return RegionAccess.bytes({ offset: BigInt(offset), region: 0, count: 4 });
+}
+
 /** Answers before the question: the server looks for it once it has asked. Its message ids count from 1. */
 function answerRead(client: FakeClient, id: number, address: number, data: Uint8Array, countBytes: 4 | 8 = 8): void {
   const payload = new Uint8Array(8 + countBytes + data.length);
@@ -252,17 +256,17 @@ for (const countBytes of [8, 4] as const) {
     await using served = await serveTestDevice();
     using client = await withoutFile(served);
     client.send(Command.REGION_WRITE, registerWrite(Register.READ, 8), { id: 40 });
-    // Pipelined behind it, and before the answer: it waits for its turn.
-    client.send(Command.REGION_WRITE, registerWrite(8, 0x55), { id: 41 });
+    // Posted behind it, and before the answer: it waits for its turn.
+    client.send(Command.REGION_WRITE, registerWrite(8, 0x55), { id: 41, flags: HeaderFlag.NO_REPLY });
     answerRead(client, 1, 0x2000, Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8), countBytes);
     const question = await client.next();
     assert.deepEqual([question.command, question.flags, question.id], [Command.DMA_READ, 0, 1]);
     assert.deepEqual(DmaAccess.from(question.payload), { address: 0x2000n, count: 8n });
     assert.equal((await client.next()).id, 40);
-    assert.equal((await client.next()).id, 41);
+    assert.equal((await client.request(Command.REGION_READ, registerRead(8), { id: 42 })).payload[16], 0x55);
     const { words, log } = served.device;
     assert.equal(words[Register.DATA / 4], 0x0403_0201);
-    assert.deepEqual(log.slice(-2), [`w4 ${Register.READ.toString(16)}=8`, "w4 8=55"]);
+    assert.deepEqual(log.slice(-3), [`w4 ${Register.READ.toString(16)}=8`, "w4 8=55", "r4 8"]);
   });
 }
 
@@ -346,7 +350,7 @@ test("a client that sends without end instead of answering is disconnected", asy
   using event = createMemoryFile(4096);
   client.send(Command.REGION_WRITE, registerWrite(Register.READ, 8));
   const fds = Array.from({ length: 16 }, () => event);
-  for (let i = 0; i < 17; i++) client.send(Command.DEVICE_RESET, undefined, { fds });
+  for (let i = 0; i < 17; i++) client.send(Command.DEVICE_RESET, undefined, { fds, flags: HeaderFlag.NO_REPLY });
   const before = openDescriptors();
   assert.equal((await client.next()).command, Command.DMA_READ);
   await client.hangUp();

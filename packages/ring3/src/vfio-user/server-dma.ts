@@ -5,6 +5,7 @@ import { errnoName, type FileDescriptor } from "../linux/index.ts";
 import type { DmaPermission } from "../pci/function.ts";
 import type { VirtualFunction } from "../virtual/function.ts";
 import type { MapBacking } from "../virtual/guest-memory.ts";
+import type { Reply } from "./connection.ts";
 import { closeAll } from "./framing.ts";
 import {
   Command,
@@ -21,23 +22,16 @@ import { ClientMemory } from "./server-memory.ts";
 import { checkPayload, refusal } from "./server-refusal.ts";
 import type { Counters } from "./server-statistics.ts";
 
-/** A reply of the client, where it lies: looked at before anything else is received. */
-export interface ClientReply {
-  readonly view: DataView;
-  readonly bytes: Uint8Array;
-  /** Offset of the header, and bytes of the message. */
-  readonly frame: number;
-  readonly size: number;
-}
-
 /** Messages to the client, as the session sends them. */
 export interface ClientExchange {
   /** Bytes of data that the client takes in one message. */
   readonly maximumTransferBytes: number;
   /** Where a command's payload is put, from 16 on. */
   readonly request: { readonly view: DataView; readonly bytes: Uint8Array };
+  /** Whether a command is being served while a reply is awaited. */
+  readonly nested: boolean;
   /** Sends the command, waits for its reply and gives it to `use`. Throws where the client fails; it is disconnected then. */
-  exchange(command: number, size: number, use: (reply: ClientReply) => void): void;
+  exchange(command: number, size: number, use: (reply: Reply) => void): void;
 }
 
 /** A bit of an older text, which said that a descriptor comes along. */
@@ -47,6 +41,11 @@ const SAFE_END = 2n ** 53n;
 const DATA = HEADER_SIZE + 16;
 /** QEMU up to 10.2 has 32 bits of count, and the data right behind. */
 const DATA_32 = HEADER_SIZE + 12;
+/**
+ * Asked for in one message at most: QEMU (11.1 at least) sends a reply by one call that does not wait, and loses what the
+ * socket's buffer does not take (208 KiB by default, less what each piece of it costs).
+ */
+const READ_BYTES = 65_536;
 
 export class ServerDma implements Disposable {
   readonly #fn: VirtualFunction;
@@ -145,17 +144,26 @@ export class ServerDma implements Disposable {
     return reply;
   }
 
+  /** While the client is asked it may take the memory back, or reset the function: then nothing goes on. */
   #byMessage(iova: number): MapBacking {
+    let gone = false;
+    const check = (): void => {
+      if (gone) throw interrupted("took the memory away");
+      if (!this.#fn.memory.busMaster) throw interrupted("switched bus mastering off");
+    };
     return {
       transfer: {
-        read: (offset, target) => this.#read(iova + offset, target),
-        write: (offset, source) => this.#write(iova + offset, source),
+        read: (offset, target) => this.#read(iova + offset, target, check),
+        write: (offset, source) => this.#write(iova + offset, source, check),
+      },
+      release: () => {
+        gone = true;
       },
     };
   }
 
-  #read(address: number, target: Uint8Array): void {
-    const most = this.#client.maximumTransferBytes;
+  #read(address: number, target: Uint8Array, check: () => void): void {
+    const most = Math.min(this.#client.maximumTransferBytes, READ_BYTES);
     for (let at = 0; at < target.length; at += most) {
       const count = Math.min(most, target.length - at);
       this.#put(address + at, count);
@@ -166,10 +174,11 @@ export class ServerDma implements Disposable {
         const data = reply.frame + reply.size - count;
         target.set(reply.bytes.subarray(data, data + count), at);
       });
+      check();
     }
   }
 
-  #write(address: number, source: Uint8Array): void {
+  #write(address: number, source: Uint8Array, check: () => void): void {
     const most = this.#client.maximumTransferBytes;
     for (let at = 0; at < source.length; at += most) {
       const count = Math.min(most, source.length - at);
@@ -178,6 +187,7 @@ export class ServerDma implements Disposable {
       this.#client.exchange(Command.DMA_WRITE, 16 + count, (reply) =>
         checkReply(reply, "DMA_WRITE", address + at, count),
       );
+      check();
     }
   }
 
@@ -189,7 +199,7 @@ export class ServerDma implements Disposable {
   }
 }
 
-function checkReply({ view, frame, size }: ClientReply, name: string, address: number, count: number): void {
+function checkReply({ view, frame, size }: Reply, name: string, address: number, count: number): void {
   if ((view.getUint32(frame + HeaderOffset.FLAGS, true) & HeaderFlag.ERROR) !== 0) {
     const errno = view.getUint32(frame + HeaderOffset.ERROR, true);
     throw new Ring3Error(
@@ -201,6 +211,10 @@ function checkReply({ view, frame, size }: ClientReply, name: string, address: n
   if (size < DATA_32) throw wrongReply(name, `a reply of ${size} bytes`);
   const done = view.getUint32(frame + HEADER_SIZE + 8, true);
   if (done !== count) throw wrongReply(name, `${done} of ${count} bytes`);
+}
+
+function interrupted(what: string): Ring3Error {
+  return new Ring3Error("DMA_REFUSED", `the client ${what} in the middle of a transfer`, { errno: "EIO" });
 }
 
 function wrongReply(name: string, what: string): Ring3Error {

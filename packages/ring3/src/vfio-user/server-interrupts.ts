@@ -1,6 +1,6 @@
 // GET_IRQ_INFO and SET_IRQS: a client's eventfds as signals of the function's interrupts. Descriptors come in chunks, a
 // message without any takes signals away, and one that is no eventfd could block whoever signals it, so it is refused.
-import { becomesSignal, EventFd, type FileDescriptor, type Watch } from "../linux/index.ts";
+import { becomesSignal, EventFd, eventSignals, type FileDescriptor, type Watch } from "../linux/index.ts";
 import type { VirtualFunction } from "../virtual/function.ts";
 import type { InterruptKind } from "../virtual/interrupts.ts";
 import { closeAll } from "./framing.ts";
@@ -134,9 +134,9 @@ export class ServerInterrupts implements Disposable {
           signal: () => {
             this.#counters.interrupts++;
             this.#beforeSignal();
-            if (!event.fd.closed) event.write();
+            if (!event.fd.closed) eventSignals().signal(event.fd.number);
             // Each delivery masks the line.
-            if (line) this.#maskSignal?.write();
+            if (line) this.#signalMask();
           },
         });
       }
@@ -158,7 +158,7 @@ export class ServerInterrupts implements Disposable {
     this.#unmaskSignal = undefined;
     if (fd === undefined) return;
     unused.delete(fd);
-    const event = new EventFd(fd);
+    const event = new EventFd(fd, { foreign: true });
     const watch = event.watch(() => this.#fn.interrupts.unmaskLine(), { keepsAlive: false });
     this.#unmaskSignal = { event, watch };
   }
@@ -170,8 +170,12 @@ export class ServerInterrupts implements Disposable {
     else if (action === ACTION_UNMASK) this.#fn.interrupts.unmaskLine();
     else {
       this.#fn.interrupts.maskLine();
-      this.#maskSignal?.write();
+      this.#signalMask();
     }
+  }
+
+  #signalMask(): void {
+    if (this.#maskSignal !== undefined) eventSignals().signal(this.#maskSignal.fd.number);
   }
 
   #dropLineSignals(): void {

@@ -24,9 +24,13 @@ export interface ServeOptions {
   /**
    * Keeps the function's state in a file of this path, or by these hooks. It is loaded at the start. It is saved before the
    * reply to every message that may have changed it, before every interrupt, and after every burst of polled work: what a
-   * client was told is in it. What a device writes to the client's memory may be newer than the state by one burst, so a
-   * model looks there when its state comes back. The process may be killed at any time; a machine that loses its power may
-   * lose the state. Implies `keepState`.
+   * client was told is in it. The process may be killed at any time; a machine that loses its power may lose the state.
+   *
+   * What the device wrote to the client's memory may be newer than the state of a server that was killed. So the models of
+   * NVMe and virtio come back as controllers that need a reset (CSTS.CFS, DEVICE_NEEDS_RESET): their driver takes what was
+   * completed from its memory, resets, and issues the rest again; `NvmeDriver` does that by itself when its function
+   * says `recovered`. After a server that was closed, or that no client used, the device goes on where it was.
+   * Implies `keepState`.
    */
   readonly state?: string | StateStore;
   /** Whether to use a second socket for messages to the client, where that offers it; yes by default. */

@@ -4,11 +4,11 @@
 import { isRing3Error, Ring3Error } from "../binary/error.ts";
 import { ERRNO, type PeerCredentials, UnixSocket, type Watch, watch } from "../linux/index.ts";
 import type { VirtualFunction } from "../virtual/function.ts";
-import { Connection, type Message } from "./connection.ts";
+import { Connection, type Message, type Reply } from "./connection.ts";
 import { closeAll } from "./framing.ts";
 import { Command, commandName, HEADER_SIZE, HeaderFlag } from "./messages.ts";
 import { type Answer, ServerCommands } from "./server-commands.ts";
-import type { ClientExchange, ClientReply } from "./server-dma.ts";
+import type { ClientExchange } from "./server-dma.ts";
 import type { ServeOptions } from "./server-options.ts";
 import { Patience } from "./server-patience.ts";
 import { PollLoop } from "./server-polling.ts";
@@ -37,16 +37,19 @@ type Request = Pick<Message, "id" | "command" | "flags">;
 const MAXIMUM_FDS = 16;
 const DEFAULT_TRANSFER_BYTES = 1_048_576;
 /** Time for one client before the event loop gets its turn. */
-const TURN_MS = 2;
+const TURN_MS = 4;
 /** How long to look for the next message, once a client was seen to follow up that quickly. */
 const LOOK_MS = 0.05;
 const QUICK_MS = 0.1;
 const WASTED_LOOKS = 3;
-/** Times the client's time-out for the rest of a message whose beginning came. */
-const HALF_MESSAGE_FACTOR = 5;
+/** Times the client's time-out, for the rest of a message whose beginning came and for replies to be read. */
+const STUCK_FACTOR = 5;
 /** Commands that may wait while a reply is awaited. */
 const MAXIMUM_DEFERRED_BYTES = 2 ** 24;
 const MAXIMUM_DEFERRED_FDS = 256;
+/** Commands served inside each other while replies are awaited: processors of a machine, each with a register access. */
+const MAXIMUM_DEPTH = 16;
+const NOTHING: Uint8Array = new Uint8Array(0);
 
 export class Session implements ClientExchange, RegisterHost {
   readonly peer: PeerCredentials;
@@ -70,10 +73,14 @@ export class Session implements ClientExchange, RegisterHost {
   /** The answer to a command takes its time. */
   #waiting = false;
   #deferred: Message[] = [];
+  /** Commands being served while a reply is awaited, one inside the other. */
+  #depth = 0;
   #deferredBytes = 0;
   #deferredFds = 0;
   #broken: Ring3Error | undefined;
-  #halfTimer: NodeJS.Timeout | undefined;
+  #stuckTimer: NodeJS.Timeout | undefined;
+  /** How far sending and receiving were when the timer was set. */
+  #stuckAt = 0;
   #lastServedMs = 0;
   #looks = false;
   #wasted = 0;
@@ -113,11 +120,16 @@ export class Session implements ClientExchange, RegisterHost {
     return this.#state === "open" && this.#broken === undefined;
   }
 
+  get nested(): boolean {
+    return this.#depth > 0;
+  }
+
   get closed(): boolean {
     return this.#state === "closed";
   }
 
   get request(): { readonly view: DataView; readonly bytes: Uint8Array } {
+    if (this.#twin?.channel.closed) throw new Ring3Error("PEER_GONE", "the client closed the socket for our commands");
     return (this.#twin ?? this.connection).channel.request;
   }
 
@@ -127,26 +139,25 @@ export class Session implements ClientExchange, RegisterHost {
     return this.#state === "closed";
   }
 
-  exchange(command: number, size: number, use: (reply: ClientReply) => void): void {
+  exchange(command: number, size: number, use: (reply: Reply) => void): void {
     if (this.#broken !== undefined) throw this.#broken;
     if (this.#state !== "open") throw new Ring3Error("PEER_GONE", "the client is gone");
     const lane = this.#twin ?? this.connection;
-    const release = this.#handling && lane === this.connection ? lane.reader.hold() : undefined;
+    // A command that is served meanwhile is a copy.
+    const inPlace = this.#handling && this.#depth === 0 && lane === this.connection;
+    const release = inPlace ? lane.reader.hold() : undefined;
     try {
       const timeoutMs = this.#patience.at(performance.now());
       if (timeoutMs === 0) throw new Ring3Error("PEER_SILENT", "the client takes too long, again and again, to answer");
       const id = lane.command(command, size, { timeoutMs });
       this.#counters.countSent(command, HEADER_SIZE + size);
       this.#trace?.sent(command, "command", id, HEADER_SIZE + size);
-      lane.awaitReply(id, command, timeoutMs, (message) => this.#defer(message, lane));
-      this.#patience.spent(performance.now());
-      const { view, bytes } = lane.channel.input;
-      this.#counters.bytesReceived += lane.reader.size;
-      try {
-        use({ view, bytes, frame: lane.reader.frame, size: lane.reader.size });
-      } finally {
-        lane.reader.consume();
-      }
+      const take = (reply: Reply): void => {
+        this.#patience.spent(performance.now());
+        this.#counters.bytesReceived += reply.size;
+        use(reply);
+      };
+      lane.awaitReply(id, command, timeoutMs, (message) => this.#meanwhile(message, lane), take);
     } catch (error) {
       if (isRing3Error(error) && (error.code.startsWith("PEER_") || error.code === "MESSAGE_INVALID")) {
         this.#breakOff(error);
@@ -167,7 +178,7 @@ export class Session implements ClientExchange, RegisterHost {
     const wasOpen = this.#state === "open";
     this.#state = "closed";
     this.#poll[Symbol.dispose]();
-    clearTimeout(this.#halfTimer);
+    clearTimeout(this.#stuckTimer);
     this.#watch?.[Symbol.dispose]();
     this.#watch = undefined;
     for (const { fds } of this.#deferred.splice(0)) closeAll(fds);
@@ -222,18 +233,38 @@ export class Session implements ClientExchange, RegisterHost {
       this.#pumping = false;
     }
     if (this.#broken !== undefined) this.close(this.#broken.message);
-    else if (this.connection.reader.partial || this.#halfTimer !== undefined) this.#watchHalf();
+    else if (this.#stuck || this.#stuckTimer !== undefined) this.#watchStuck();
   }
 
-  /** Descriptors of half a message are held for it; one of them may be what keeps the client from looking gone. */
-  #watchHalf(): void {
-    clearTimeout(this.#halfTimer);
-    this.#halfTimer = undefined;
-    const idle = this.#state === "open" && !this.#waiting && !this.connection.sending;
-    if (!idle || !this.connection.reader.partial) return;
-    const timeoutMs = HALF_MESSAGE_FACTOR * this.#timeoutMs;
-    this.#halfTimer = setTimeout(() => this.close(`half a message came, and no more for ${timeoutMs} ms`), timeoutMs);
-    this.#halfTimer.unref();
+  /** Half a message came, or a reply is not read. */
+  get #stuck(): boolean {
+    if (this.#state !== "open" || this.#waiting) return false;
+    return this.connection.sending || this.connection.reader.partial;
+  }
+
+  /**
+   * Bounds how long nothing moves. Descriptors that are held for the rest of a message, or that wait unread behind others,
+   * may be what keeps a client that is long gone from looking so: its own end of this connection.
+   */
+  #watchStuck(): void {
+    const { unsent, reader } = this.connection;
+    // With a function that is polled this is looked at all the time: the bound stays as long as nothing moves.
+    if (this.#stuck && this.#stuckTimer !== undefined && this.#stuckAt === unsent * 2 ** 24 + reader.unread) return;
+    clearTimeout(this.#stuckTimer);
+    this.#stuckTimer = undefined;
+    if (!this.#stuck) return;
+    const at = unsent * 2 ** 24 + reader.unread;
+    const timeoutMs = STUCK_FACTOR * this.#timeoutMs;
+    this.#stuckAt = at;
+    this.#stuckTimer = setTimeout(() => {
+      this.#stuckTimer = undefined;
+      // The event loop may have been late itself.
+      this.#pump();
+      if (!this.#stuck || this.#stuckAt !== at) return;
+      const what = unsent > 0 ? "the client does not read its replies" : "half a message came, and no more";
+      this.close(`${what} for ${timeoutMs} ms`);
+    }, timeoutMs);
+    this.#stuckTimer.unref();
   }
 
   #receive(once: boolean): void {
@@ -289,7 +320,25 @@ export class Session implements ClientExchange, RegisterHost {
     return this.#looks;
   }
 
-  /** A command that came while a reply was awaited is kept: its bytes are overwritten soon. */
+  /**
+   * A command that came while a reply is awaited. Who waits for its answer may be who has to give the reply: QEMU's processor
+   * holds a lock while it reads a register, which QEMU's main loop needs to read memory for us. So it is served now, behind
+   * whatever came before it; what wants no answer has time.
+   */
+  #meanwhile(message: Message, lane: Connection): void {
+    this.#defer(message, lane);
+    if ((message.flags & HeaderFlag.NO_REPLY) !== 0 || this.#depth >= MAXIMUM_DEPTH) return;
+    this.#depth++;
+    try {
+      while (this.#deferred.length > 0 && !this.#waiting) {
+        this.#serveDeferred();
+        if (this.#broken !== undefined) throw this.#broken;
+      }
+    } finally {
+      this.#depth--;
+    }
+  }
+
   #defer(message: Message, lane: Connection): void {
     this.#deferredBytes += message.bytes.length;
     this.#deferredFds += message.fds.length;
@@ -303,8 +352,7 @@ export class Session implements ClientExchange, RegisterHost {
           : "the client sent a command on the socket for the server's commands",
       );
     }
-    const bytes = message.bytes.slice();
-    this.#deferred.push({ ...message, bytes, payload: bytes.subarray(HEADER_SIZE) });
+    this.#deferred.push(message);
   }
 
   #serveDeferred(): void {
@@ -395,8 +443,13 @@ export class Session implements ClientExchange, RegisterHost {
     if (this.#state !== "open" || this.#broken !== undefined) return;
     if (answer.changed) this.changed();
     if ((message.flags & HeaderFlag.NO_REPLY) !== 0) return;
-    if (answer.payload !== undefined) this.connection.channel.output.bytes.set(answer.payload, HEADER_SIZE);
-    this.connection.reply(message.id, message.command, answer.size, 0, answer.fds);
+    const { payload, fds = [] } = answer;
+    if (this.nested) {
+      this.connection.replyMeanwhile(message, payload ?? NOTHING, { fds, timeoutMs: this.#timeoutMs });
+    } else {
+      if (payload !== undefined) this.connection.channel.output.bytes.set(payload, HEADER_SIZE);
+      this.connection.reply(message.id, message.command, answer.size, 0, fds);
+    }
     this.#counters.bytesSent += HEADER_SIZE + answer.size;
     this.#trace?.sent(message.command, "reply", message.id, HEADER_SIZE + answer.size, answer.fds?.length);
   }
@@ -405,7 +458,8 @@ export class Session implements ClientExchange, RegisterHost {
     this.#counters.errorReplies++;
     if ((message.flags & HeaderFlag.NO_REPLY) !== 0) return;
     const errno = errnoOf(error);
-    this.connection.reply(message.id, message.command, 0, errno);
+    if (this.nested) this.connection.replyMeanwhile(message, NOTHING, { errno, timeoutMs: this.#timeoutMs });
+    else this.connection.reply(message.id, message.command, 0, errno);
     this.#counters.bytesSent += HEADER_SIZE;
     this.#trace?.sent(message.command, "reply", message.id, HEADER_SIZE, 0, errno);
   }
@@ -448,6 +502,9 @@ export class Session implements ClientExchange, RegisterHost {
         own.use(twin[0]);
         this.#twin = new Connection(twin[0].fd, { maximumTransferBytes: ours, maximumFds: 1 });
         own.move();
+        // What lies there unread could be the client's own end of the first one, which would never look closed.
+        const second = this.#twin;
+        watch(second.channel.fd, () => second[Symbol.dispose](), { readable: false });
       }
       const payload = versionReply(proposal, {
         maximumFds: MAXIMUM_FDS,

@@ -1,6 +1,6 @@
 // Where a function's state outlives the process. A file has two slots that take turns, each with a checksum: a process that
 // is killed while it writes one leaves the other, and what was written before it was killed is there.
-import { fdatasyncSync } from "node:fs";
+import { fdatasyncSync, fstatSync } from "node:fs";
 import { Ring3Error } from "../binary/error.ts";
 import { struct, u32, u64 } from "../binary/struct.ts";
 import { FileDescriptor, OPEN, tryReadAt, writeAt } from "../linux/index.ts";
@@ -31,9 +31,7 @@ export class StateFile implements StateStore, Disposable {
       this.#generation = newest?.generation ?? 0n;
       this.#last = newest?.state;
       this.#made = newest === undefined;
-      if (newest === undefined && tryReadAt(this.#fd, 0, new Uint8Array(1)) > 0 && !this.#torn()) {
-        throw new Ring3Error("STATE_INVALID", `${path} holds something else than a state of ring3: name another file`);
-      }
+      if (newest === undefined) this.#checkUnused(path);
     } catch (error) {
       this.#fd.close();
       throw error;
@@ -77,14 +75,21 @@ export class StateFile implements StateStore, Disposable {
     return checksumOf(state, generation) === checksum ? { generation, state } : undefined;
   }
 
-  /** Whether the file is ours although neither slot is whole: the very first write was interrupted. */
-  #torn(): boolean {
-    const magic = new Uint32Array(1);
-    for (const slot of [0, 1]) {
-      const got = tryReadAt(this.#fd, slot * SLOT_BYTES, new Uint8Array(magic.buffer));
-      if (got === 4 && (magic[0] === MAGIC || magic[0] === 0)) return true;
-    }
-    return false;
+  /** Without a whole slot the file must be empty, or one whose very first write was interrupted: that goes to slot 1. */
+  #checkUnused(path: string): void {
+    if (fstatSync(this.#fd.number).size === 0) return;
+    const [first, second] = [0, 1].map((slot) => {
+      const header = new Uint8Array(SlotHeader.size);
+      tryReadAt(this.#fd, slot * SLOT_BYTES, header);
+      return { used: header.some((byte) => byte !== 0), ours: SlotHeader.from(header).magic === MAGIC };
+    });
+    if (first?.used === false && second?.ours === true) return;
+    throw new Ring3Error(
+      "STATE_INVALID",
+      first?.ours === true && second?.ours === true
+        ? `both copies of the state in ${path} are damaged: remove the file, and the device starts as new`
+        : `${path} holds something else than a state of ring3: name another file`,
+    );
   }
 }
 

@@ -9,6 +9,7 @@ import {
   readSync,
   rmSync,
   statSync,
+  truncateSync,
   writeFileSync,
   writeSync,
 } from "node:fs";
@@ -317,11 +318,108 @@ test("hooks for the state", async () => {
   assert.equal(await registerRead(client, 0), 0);
   assert.equal(saved.length, before + 1);
   assert.equal(served.server.statistics.stateSaves, saved.length);
-  const failing = { load: () => undefined, save: () => assert.fail("no space") };
-  await using other = await serveTestDevice({ state: failing });
-  using second = await FakeClient.open(other.path);
-  assert.equal(await second.errno(Command.REGION_WRITE, registerWrite(8, 1)), 0);
-  assert.ok(other.events.some((event) => event.type === "error" && event.description.includes("no space")));
+});
+
+test("a state that cannot be saved: said at the start, said once later, and no new client meanwhile", async () => {
+  const saved: Uint8Array[] = [];
+  let full = true;
+  const store = {
+    load: () => saved.at(-1),
+    save: (bytes: Uint8Array) => void (full ? assert.fail("no space") : saved.push(bytes)),
+  };
+  await assert.rejects(serveTestDevice({ state: store }), { code: "STATE_NOT_SAVED" });
+  full = false;
+  await using served = await serveTestDevice({ state: store });
+  const complaints = (): number => served.events.filter(({ type }) => type === "error").length;
+  {
+    using client = await FakeClient.open(served.path);
+    assert.equal(await client.errno(Command.REGION_WRITE, registerWrite(8, 1)), 0);
+    full = true;
+    for (let i = 2; i < 5; i++) assert.equal(await client.errno(Command.REGION_WRITE, registerWrite(8, i)), 0);
+    assert.equal(complaints(), 1);
+    full = false;
+    assert.equal(await client.errno(Command.REGION_WRITE, registerWrite(8, 5)), 0);
+    using copy = new ServedTestDevice();
+    copy.restore(saved.at(-1) as Uint8Array);
+    assert.equal(copy.words[2], 5);
+    full = true;
+    await client.hangUp();
+  }
+  await assert.rejects(FakeClient.open(served.path));
+  full = false;
+  using client = await FakeClient.open(served.path);
+  assert.equal(await registerRead(client, 8), 5);
+});
+
+test("whether a client was there is in the state: only then it is stale", async () => {
+  class StaleDevice extends ServedTestDevice {
+    stale = 0;
+    protected override onStale(): void {
+      this.stale++;
+    }
+  }
+  const saved: Uint8Array[] = [];
+  const store = { load: () => saved.at(-1), save: (bytes: Uint8Array) => void saved.push(bytes) };
+  /** Serves what was saved last, with a client where `use` has one; how stale the state was. */
+  const round = async (use?: (path: string) => Promise<unknown>): Promise<number> => {
+    const device = new StaleDevice();
+    await using served = await serveTestDevice({ state: store }, device);
+    await use?.(served.path);
+    return device.stale;
+  };
+  let connected: Uint8Array | undefined;
+  const greet = async (path: string): Promise<void> => {
+    using _ = await FakeClient.open(path);
+    connected = saved.at(-1);
+  };
+  assert.equal(await round(), 0);
+  assert.equal(await round(greet), 0);
+  assert.equal(await round(), 0, "the server was closed in order");
+  saved.push(connected as Uint8Array);
+  assert.equal(await round(), 1, "as a server leaves it that is killed with a client, before it did anything");
+  assert.equal(await round(), 0);
+});
+
+test("a state file that is damaged, or something else, is refused and left as it is", () => {
+  const directory = mkdtempSync(join(tmpdir(), "ring3-server-"));
+  const make = (name: string, fill: (path: string) => void): string => {
+    const path = join(directory, name);
+    fill(path);
+    return path;
+  };
+  const states = [1, 2].map((i) => new Uint8Array(300).fill(i));
+  const twice = (path: string): void => {
+    using file = new StateFile(path);
+    for (const state of states) file.save(state);
+  };
+  const damaged = make("damaged", (path) => {
+    twice(path);
+    for (const at of [100, 2 ** 30 + 100]) spoil(path, at);
+  });
+  for (const path of [
+    damaged,
+    make("text", (at) => writeFileSync(at, "precious")),
+    make("image", (at) => writeFileSync(at, new Uint8Array(65536))),
+    make("short", (at) => writeFileSync(at, "")),
+  ]) {
+    const before = statSync(path);
+    if (before.size === 0) {
+      using file = new StateFile(path);
+      assert.equal(file.load(), undefined);
+      continue;
+    }
+    assert.throws(() => new StateFile(path), { code: "STATE_INVALID" });
+    assert.deepEqual([statSync(path).size, statSync(path).mtimeMs], [before.size, before.mtimeMs]);
+  }
+  // The very first write was interrupted: nothing was in the file.
+  const torn = make("torn", (path) => {
+    using file = new StateFile(path);
+    file.save(states[0] as Uint8Array);
+  });
+  truncateSync(torn, 2 ** 30 + 100);
+  using file = new StateFile(torn);
+  assert.equal(file.load(), undefined);
+  rmSync(directory, { recursive: true });
 });
 
 test("a function that polls is polled while a client is there, eagerly while there is work", async () => {

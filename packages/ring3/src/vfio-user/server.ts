@@ -1,5 +1,6 @@
 // Serves a virtual function at a UNIX socket, to one client at a time. Clients that connect are heard first: who says
 // nothing gets nothing and holds up nobody, and who comes while another uses the function is told so.
+import { isRing3Error, Ring3Error } from "../binary/error.ts";
 import { type PeerCredentials, type UnixSocket, type Watch, watch } from "../linux/index.ts";
 import type { VirtualFunction } from "../virtual/function.ts";
 import type { ServeOptions, ServerEvent, ServerStatistics, StateStore } from "./server-options.ts";
@@ -32,6 +33,8 @@ export class FunctionServer implements AsyncDisposable {
   #pause: NodeJS.Timeout | undefined;
   #current: Session | undefined;
   #closed = false;
+  /** The last attempt to save the state failed. */
+  #unsaved = false;
 
   /** Use {@link serve}. */
   constructor(fn: VirtualFunction, path: string, options: ServeOptions) {
@@ -50,7 +53,10 @@ export class FunctionServer implements AsyncDisposable {
     this.#store = typeof options.state === "object" ? options.state : this.#ownStore;
     try {
       const state = this.#store?.load();
-      if (state !== undefined) fn.restore(state);
+      // The process that saved it may have been killed: how far it went on afterwards, nobody knows.
+      if (state !== undefined) fn.restore(state, { stale: true });
+      // A place where nothing can be saved is an error now, and not when a client is there.
+      this.#save();
       this.#socket = new ServerSocket(path, { mode: options.mode ?? 0o600, owner: options.owner });
     } catch (error) {
       this.#ownStore?.[Symbol.dispose]();
@@ -86,8 +92,8 @@ export class FunctionServer implements AsyncDisposable {
     clearTimeout(this.#pause);
     this.#watch?.[Symbol.dispose]();
     this.#socket[Symbol.dispose]();
-    this.#persist();
     for (const session of [...this.#sessions.keys()]) session.close("the server was closed");
+    this.#persist();
     this.#ownStore?.[Symbol.dispose]();
     return Promise.resolve();
   }
@@ -155,6 +161,7 @@ export class FunctionServer implements AsyncDisposable {
         this.#emit({ type: "fault", description });
       },
     });
+    this.#saveAsConnected();
     this.#current = session;
     clearTimeout(this.#sessions.get(session));
     this.#sessions.set(session, undefined);
@@ -167,6 +174,8 @@ export class FunctionServer implements AsyncDisposable {
     this.#sessions.delete(session);
     if (session === this.#current) {
       this.#current = undefined;
+      // From now on nothing happens that the state does not know of.
+      this.#persist();
       this.#emit({ type: "disconnected", pid: session.peer.pid, reason });
     } else this.#refused(session.peer, reason);
   }
@@ -176,13 +185,37 @@ export class FunctionServer implements AsyncDisposable {
     this.#emit({ type: "refused", pid, uid, reason });
   }
 
+  /** Says so once; what was saved before stays, and the next time it is tried again. */
   #persist(): void {
+    if (this.#store === undefined) return;
+    try {
+      this.#save();
+      this.#unsaved = false;
+    } catch (error) {
+      if (!this.#unsaved) this.#emit({ type: "error", description: messageOf(error) });
+      this.#unsaved = true;
+    }
+  }
+
+  /** A state that does not know of a client must not be what is left of one: who cannot be noted down is not let in. */
+  #saveAsConnected(): void {
+    try {
+      this.#save();
+    } catch (error) {
+      this.fn.disconnect({ keepState: true });
+      throw error;
+    }
+  }
+
+  #save(): void {
     if (this.#store === undefined) return;
     try {
       this.#store.save(this.fn.save());
       this.#counters.stateSaves++;
     } catch (error) {
-      this.#emit({ type: "error", description: `the state was not saved: ${messageOf(error)}` });
+      const errno = (isRing3Error(error) && error.errno) || "EIO";
+      const sentence = `the function's state was not saved, and the one before stays: ${messageOf(error)}`;
+      throw new Ring3Error("STATE_NOT_SAVED", sentence, { errno, cause: error });
     }
   }
 
@@ -202,8 +235,8 @@ export class FunctionServer implements AsyncDisposable {
 
 /**
  * Serves `fn` at the UNIX socket `path`, to one client at a time, until the server is closed. Throws `SOCKET_IN_USE` where
- * another server listens there, `SOCKET_PATH_TAKEN` where something else is, and `STATE_MISMATCH` or `STATE_INVALID` for a
- * saved state that is not this function's.
+ * another server listens there, `SOCKET_PATH_TAKEN` where something else is, `STATE_MISMATCH` or `STATE_INVALID` for a
+ * saved state that is not this function's, and `STATE_NOT_SAVED` where there is no room for it.
  *
  * @example
  * import { EduDevice } from "ring3/devices/edu";

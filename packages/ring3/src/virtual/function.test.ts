@@ -346,6 +346,39 @@ describe("DMA", () => {
   });
 });
 
+describe("pause and client", () => {
+  test("a pause ends with the client that asked for it", async () => {
+    for (const keepState of [false, true]) {
+      using device = connected();
+      await device.suspend();
+      device.disconnect({ keepState });
+      device.connect(host);
+      busMaster(device, true);
+      assert.equal(device.paused, false);
+      assert.equal(device.memory.busMaster, true);
+    }
+  });
+
+  test("a client that goes before all has ended pauses nobody after it", async () => {
+    let end = (): void => undefined;
+    class Slow extends SampleDevice {
+      protected override onSuspend(): Promise<void> {
+        return new Promise((resolve) => {
+          end = resolve;
+        });
+      }
+    }
+    using device = new Slow();
+    device.connect(host);
+    const suspended = device.suspend();
+    device.disconnect();
+    device.connect({ name: "the next one" });
+    end();
+    await suspended;
+    assert.equal(device.paused, false);
+  });
+});
+
 describe("state", () => {
   function worked(): SampleDevice {
     const device = connected();
@@ -369,8 +402,8 @@ describe("state", () => {
     second.restore(unused.save());
     assert.equal(second.bars[0]?.read(Sample.MEMORY + 0xffc, 4), 0, "pages that are not in the state hold zeros");
     second.restore(state);
-    assert.deepEqual(second.save(), state);
     second.connect(host);
+    assert.deepEqual(second.save(), state);
     assert.equal(second.config.barAddress(0), 0xe000_0000);
     assert.equal(second.barRead32(0, Sample.SCRATCH), 0xdead_beef);
     assert.equal(second.barRead32(0, Sample.MEMORY + 0xffc), 0x1234);

@@ -182,6 +182,7 @@ export class VirtualFunction extends FunctionModel implements Disposable {
     const host = this.#host;
     if (host === undefined) return;
     this.#host = undefined;
+    this.#paused = false;
     this.#waitsForCommand = false;
     this.#follow();
     this.memory.unmapAll();
@@ -285,7 +286,7 @@ export class VirtualFunction extends FunctionModel implements Disposable {
   }
 
   /**
-   * Stops DMA, interrupts and polling at once, until {@link resume}. Nothing is lost: messages wait, and what is under way is
+   * Stops DMA, interrupts and polling at once, until {@link resume} or until the client goes. Nothing is lost: messages wait, and what is under way is
    * in what {@link save} gives or goes on afterwards.
    */
   pause(): void {
@@ -293,14 +294,15 @@ export class VirtualFunction extends FunctionModel implements Disposable {
     this.#follow();
   }
 
-  /** As {@link pause}, after the model has finished what is under way. */
+  /** As {@link pause}, after the model has finished what is under way; not at all where the client is another one by then. */
   async suspend(): Promise<void> {
+    const host = this.#host;
     try {
       await this.onSuspend();
     } catch (error) {
       this.fail(error);
     }
-    this.pause();
+    if (this.#host === host) this.pause();
   }
 
   resume(): void {
@@ -320,6 +322,7 @@ export class VirtualFunction extends FunctionModel implements Disposable {
   save(): Uint8Array {
     return encodeState({
       ...saveIdentity(this.#modelIdentity),
+      connected: this.#host !== undefined,
       config: this.config.save(),
       interrupts: this.interrupts.save(),
       bars: saveBars(this.bars),
@@ -331,10 +334,14 @@ export class VirtualFunction extends FunctionModel implements Disposable {
    * Takes what {@link save} gave. Maps and connected signals stay as they are: they are the client's. Throws
    * `STATE_MISMATCH` for another model, version or declaration, `STATE_INVALID` for what is no state; the function is as
    * after power-on then, unless nothing had been touched yet.
+   *
+   * With `stale` the function that was saved went on afterwards, for all one knows, and came to an end somewhere: where it
+   * had a client, whose memory may tell of more than the state does, the model decides what that means.
    */
-  restore(state: Uint8Array): void {
+  restore(state: Uint8Array, options: { readonly stale?: boolean } = {}): void {
     const fields = new StateFields(decodeState(state));
     checkIdentity(fields, this.#modelIdentity, this.name);
+    const stale = fields.boolean("connected") && options.stale === true;
     const config = fields.bytes("config");
     const bars = fields.records("bars", 6);
     const interrupts = fields.raw("interrupts");
@@ -345,6 +352,7 @@ export class VirtualFunction extends FunctionModel implements Disposable {
       this.interrupts.restore(interrupts);
       this.#follow();
       this.restoreDevice(device);
+      if (stale) this.onStale();
     } catch (error) {
       this.powerOn();
       throw error;

@@ -1,4 +1,5 @@
 // One map of guest memory: a run of IOVAs, what the device may do there, and where the bytes are.
+import { Ring3Error } from "../binary/error.ts";
 import type { DmaPermission } from "../pci/function.ts";
 
 /** The back of one map. `bytes` covers the whole map where it is in this process's memory. */
@@ -72,4 +73,30 @@ export class GuestMap implements MemoryMap {
     this.#view ??= new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     return this.#view;
   }
+}
+
+const END = 2 ** 53;
+
+/** Throws `DMA_INVALID` (errno `EINVAL`) for what is no range below 2^53, where numbers are exact. */
+export function checkRange(iova: number, size: number): void {
+  const whole = Number.isSafeInteger(iova) && Number.isSafeInteger(size) && iova >= 0 && size > 0;
+  if (whole && iova <= END - size) return;
+  throw new Ring3Error("DMA_INVALID", `${size} bytes at IOVA ${hexAddress(iova)} are no range below 2^53`, {
+    errno: "EINVAL",
+  });
+}
+
+/** Throws `DMA_INVALID` (errno `EINVAL`) for memory of another size, or that cannot be reached. */
+export function checkBacking(iova: number, size: number, { bytes, transfer }: MapBacking): void {
+  if (bytes === undefined ? transfer !== undefined : bytes.length === size) return;
+  throw new Ring3Error(
+    "DMA_INVALID",
+    `the memory behind ${size} bytes at ${hexAddress(iova)} has ${bytes === undefined ? "no way in" : bytes.length}`,
+    { errno: "EINVAL" },
+  );
+}
+
+/** An address for messages, whatever number it is. */
+export function hexAddress(address: number): string {
+  return Number.isFinite(address) ? `0x${address.toString(16)}` : String(address);
 }

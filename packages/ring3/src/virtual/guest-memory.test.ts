@@ -291,3 +291,29 @@ test("65,535 maps in random order are found, and mapping one more stays cheap", 
   // The goal for a whole DMA_MAP message is 30 us; the table's part is a small one of it even on a busy machine.
   assert.ok(mapUs < 15, `${mapUs.toFixed(1)} us a map`);
 });
+
+test("what is written by messages is dirty even where a report comes in between", () => {
+  const memory = new GuestMemory();
+  memory.busMaster = true;
+  const bitmap = new Uint8Array(1);
+  const report = (): number => {
+    memory.dirty.report(0, 0x1000, 0x1000, bitmap);
+    return bitmap[0] ?? 0;
+  };
+  let fails = false;
+  memory.map(0, 0x1000, "read-write", {
+    transfer: {
+      read: () => undefined,
+      write: () => {
+        report();
+        if (fails) throw new Ring3Error("CLIENT_GONE", "gone");
+      },
+    },
+  });
+  memory.dirty.start();
+  memory.write(8, Uint8Array.of(1));
+  assert.equal(report(), 1);
+  fails = true;
+  throwsCode(() => memory.write(8, Uint8Array.of(1)), "DMA_FAULT");
+  assert.equal(report(), 1, "a part of it may have come through");
+});

@@ -4,19 +4,12 @@
 import { isRing3Error, Ring3Error } from "../binary/error.ts";
 import type { DmaPermission } from "../pci/function.ts";
 import { DirtyLog } from "./dirty-log.ts";
-import { GuestMap, type MapBacking, type MemoryMap } from "./guest-map.ts";
+import { type DmaFault, dmaFault } from "./dma-fault.ts";
+import { checkBacking, checkRange, GuestMap, hexAddress, type MapBacking, type MemoryMap } from "./guest-map.ts";
 import { MapTable } from "./map-table.ts";
 
+export type { DmaFault } from "./dma-fault.ts";
 export type { MapBacking, MemoryMap } from "./guest-map.ts";
-
-/** An access that the device was not allowed, or that failed. */
-export interface DmaFault {
-  readonly iova: number;
-  readonly size: number;
-  readonly access: "read" | "write";
-  readonly reason: "bus-master" | "unmapped" | "permission" | "transfer";
-  readonly description: string;
-}
 
 export interface GuestMemoryOptions {
   /** Maps at most; 65,535 by default, as the kernel's limit is. */
@@ -26,8 +19,6 @@ export interface GuestMemoryOptions {
   readonly onUnmap?: (map: MemoryMap) => void;
   readonly onFault?: (fault: DmaFault) => void;
 }
-
-const END = 2 ** 53;
 
 export class GuestMemory {
   /** COMMAND.BUS_MASTER and D0: without them nothing is found. The function sets it. */
@@ -75,14 +66,7 @@ export class GuestMemory {
    */
   map(iova: number, size: number, permission: DmaPermission, backing: MapBacking): MemoryMap {
     checkRange(iova, size);
-    const { bytes, transfer } = backing;
-    if (bytes === undefined ? transfer === undefined : bytes.length !== size) {
-      throw new Ring3Error(
-        "DMA_INVALID",
-        `the memory behind ${size} bytes at ${hex(iova)} has ${bytes === undefined ? "no way in" : `${bytes.length}`}`,
-        { errno: "EINVAL" },
-      );
-    }
+    checkBacking(iova, size, backing);
     if (this.#table.count >= this.maximum) {
       throw new Ring3Error("DMA_MAP_LIMIT", `${this.maximum} maps are there, which is the limit; unmap some`, {
         errno: "ENOSPC",
@@ -93,7 +77,7 @@ export class GuestMemory {
     if (other !== undefined) {
       throw new Ring3Error(
         "DMA_MAP_EXISTS",
-        `${size} bytes at IOVA ${hex(iova)} overlap the ${other.size} bytes mapped at ${hex(other.iova)}`,
+        `${size} bytes at IOVA ${hexAddress(iova)} overlap the ${other.size} bytes mapped at ${hexAddress(other.iova)}`,
         { errno: "EEXIST" },
       );
     }
@@ -116,7 +100,7 @@ export class GuestMemory {
     if (cut !== undefined) {
       throw new Ring3Error(
         "DMA_UNMAP_PARTIAL",
-        `${size} bytes at IOVA ${hex(iova)} are only a part of the ${cut.size} mapped at ${hex(cut.iova)}; unmap all of it`,
+        `${size} bytes at IOVA ${hexAddress(iova)} are only a part of the ${cut.size} mapped at ${hexAddress(cut.iova)}; unmap all of it`,
         { errno: "EINVAL" },
       );
     }
@@ -294,6 +278,8 @@ export class GuestMemory {
     let at = 0;
     for (const map of parts) {
       const count = Math.min(size - at, map.end - (iova + at));
+      // A transfer by messages lets the client in, who may take away what comes next.
+      if (this.#table.at(iova + at) !== map) throw this.#fault(iova, size, access, "unmapped");
       act(map, at, count);
       at += count;
     }
@@ -307,9 +293,13 @@ export class GuestMemory {
 
   #writeTo(map: GuestMap, iova: number, source: Uint8Array): void {
     const offset = iova - map.iova;
-    if (this.dirty.active) this.dirty.mark(iova, source.length);
-    if (map.bytes !== undefined) map.bytes.set(source, offset);
-    else this.#transfer(iova, source.length, "write", () => map.backing.transfer?.write(offset, source));
+    try {
+      if (map.bytes !== undefined) map.bytes.set(source, offset);
+      else this.#transfer(iova, source.length, "write", () => map.backing.transfer?.write(offset, source));
+    } finally {
+      // Afterwards: a transfer by messages lets in a client who asks for what is dirty, and cleans it by that.
+      if (this.dirty.active) this.dirty.mark(iova, source.length);
+    }
   }
 
   #transfer(iova: number, size: number, access: "read" | "write", act: () => void): void {
@@ -328,31 +318,13 @@ export class GuestMemory {
     reason: DmaFault["reason"],
     cause?: Ring3Error,
   ): Ring3Error {
-    const why = {
-      "bus-master": "bus mastering is off or the function sleeps",
-      unmapped: "not all of it is mapped",
-      permission: `it was not mapped for the device to ${access}`,
-      transfer: cause?.message ?? "the transfer failed",
-    }[reason];
-    const description = `a DMA ${access} of ${size} bytes at ${hex(iova)} was refused: ${why}`;
+    const fault = dmaFault(iova, size, access, reason, cause);
     this.#faults++;
-    this.#options.onFault?.({ iova, size, access, reason, description });
-    return new Ring3Error("DMA_FAULT", description, cause === undefined ? {} : { cause });
+    this.#options.onFault?.(fault);
+    return new Ring3Error("DMA_FAULT", fault.description, cause === undefined ? {} : { cause });
   }
 }
 
 function allows(map: GuestMap, access: "read" | "write"): boolean {
   return access === "read" ? map.readable : map.writable;
-}
-
-function checkRange(iova: number, size: number): void {
-  const whole = Number.isSafeInteger(iova) && Number.isSafeInteger(size) && iova >= 0 && size > 0;
-  if (whole && iova <= END - size) return;
-  throw new Ring3Error("DMA_INVALID", `${size} bytes at IOVA ${hex(iova)} are no range below 2^53`, {
-    errno: "EINVAL",
-  });
-}
-
-function hex(address: number): string {
-  return Number.isFinite(address) ? `0x${address.toString(16)}` : String(address);
 }

@@ -205,7 +205,7 @@ export class InProcessFunction implements PciFunction {
     for (const bar of this.#bars) bar.enable(bar.kind !== "none" && this.device.decodes(bar.index));
   }
 
-  /** Somebody else reset the function: what its user programmed is given back, as a kernel does after a link reset. */
+  /** Somebody else reset the function: its BARs answer again, as they do after a kernel's recovery; the rest is the driver's. */
   #recover(): void {
     if (this.#ended !== undefined) return;
     const { IO, MEMORY } = Header.COMMAND.fields;

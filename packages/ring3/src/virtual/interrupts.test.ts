@@ -399,3 +399,16 @@ test("the line against a model", () => {
     { numRuns: 500 },
   );
 });
+
+test("an MSI message that waits because the function is held can be taken back", () => {
+  const { config, interrupts, sinks } = setUp();
+  interrupts.connect("msi", 1, sinks[1]);
+  config.space.write(Msi.CONTROL, { MULTIPLE_MESSAGE_ENABLE: 2 });
+  interrupts.gate({ ...open, held: true });
+  interrupts.raise(1);
+  assert.equal(interrupts.pending(1), true);
+  interrupts.withdraw(1);
+  assert.equal(interrupts.pending(1), false);
+  interrupts.gate(open);
+  assert.equal(sinks[1]?.count, 0);
+});

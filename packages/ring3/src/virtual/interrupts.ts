@@ -3,10 +3,11 @@
 // Hard about it: INTx is a level over transports that know only signals, so each delivery masks the line until its user
 // unmasks it, and it fires again while the level is up.
 import { Ring3Error } from "../binary/error.ts";
-import { Msi, type MsiLayout, msiLayout } from "../pci/capabilities/msi.ts";
+import { Msi } from "../pci/capabilities/msi.ts";
 import { MsiX, type MsiXLayout, readMsiXLayout } from "../pci/capabilities/msi-x.ts";
 import { Header } from "../pci/header.ts";
 import type { VirtualConfig } from "./config.ts";
+import { MsiRegisters } from "./msi-registers.ts";
 import { MsixTable } from "./msix-table.ts";
 import type { StateRecord } from "./state.ts";
 import { StateFields } from "./state-fields.ts";
@@ -30,7 +31,6 @@ export interface InterruptGate {
 }
 
 const kinds = ["intx", "msi", "msix", "error", "request"] as const;
-const { MSI_ENABLE, MULTIPLE_MESSAGE_ENABLE } = Msi.CONTROL.fields;
 const { MSIX_ENABLE, FUNCTION_MASK } = MsiX.CONTROL.fields;
 const { INTX_DISABLE } = Header.COMMAND.fields;
 
@@ -40,7 +40,7 @@ export class VirtualInterrupts {
   readonly table: MsixTable | undefined;
   readonly msixLayout: MsiXLayout | undefined;
   readonly #config: VirtualConfig;
-  readonly #msiLayout: MsiLayout | undefined;
+  readonly #msi: MsiRegisters | undefined;
   readonly #sinks: Record<InterruptKind, (InterruptSink | undefined)[]> = {
     intx: [],
     msi: [],
@@ -53,7 +53,6 @@ export class VirtualInterrupts {
   /** MSI messages that wait because the function is held, whether or not the capability has pending bits. */
   #heldMessages = 0;
   #functionMask = false;
-  #msiVectors = 1;
   #level = false;
   #lineMasked = false;
 
@@ -62,18 +61,17 @@ export class VirtualInterrupts {
     const msix = config.has(MsiX.CONTROL) ? readMsiXLayout(config.space) : undefined;
     this.msixLayout = msix;
     this.table = msix === undefined ? undefined : new MsixTable(msix.vectors, (vector) => this.#unmasked(vector));
-    const control = config.has(Msi.CONTROL) ? config.space.readRaw(Msi.CONTROL) : undefined;
-    this.#msiLayout = control === undefined ? undefined : msiLayout(control);
+    const message = config.has(Msi.CONTROL) ? new MsiRegisters(config) : undefined;
+    this.#msi = message;
     this.available = {
       intx: config.space.readRaw(Header.INTERRUPT_PIN) === 0 ? 0 : 1,
-      msi: control === undefined ? 0 : 2 ** Msi.CONTROL.fields.MULTIPLE_MESSAGE_CAPABLE.get(control),
+      msi: message?.available ?? 0,
       msix: msix?.vectors ?? 0,
     };
     const follow = (): void => this.refresh();
     if (msix !== undefined) config.onWrite(MsiX.CONTROL, follow);
-    if (control !== undefined) config.onWrite(Msi.CONTROL, follow);
-    const mask = this.#msiLayout?.maskBits;
-    if (mask !== undefined) config.onWrite(mask, () => this.#deliverPending());
+    if (message !== undefined) config.onWrite(Msi.CONTROL, follow);
+    if (message?.maskBits !== undefined) config.onWrite(message.maskBits, () => this.#deliverPending());
     config.onWrite(Header.COMMAND, follow);
     this.refresh();
   }
@@ -85,7 +83,7 @@ export class VirtualInterrupts {
 
   /** Messages that the present mode has: for MSI as many as software allowed. */
   get vectors(): number {
-    return this.#mode === "msix" ? this.available.msix : this.#mode === "msi" ? this.#msiVectors : 0;
+    return this.#mode === "msix" ? this.available.msix : this.#mode === "msi" ? (this.#msi?.vectors ?? 0) : 0;
   }
 
   /** Whether the INTx level is up. */
@@ -107,23 +105,31 @@ export class VirtualInterrupts {
       else this.#sinks.msix[vector]?.signal();
     } else if (this.#mode === "msi") {
       if (!(vector >= 0) || !this.#gate.busMaster) return;
-      const message = vector % this.#msiVectors;
+      const msi = this.#msi as MsiRegisters;
+      const message = vector % msi.vectors;
       if (this.#gate.held) this.#heldMessages |= 1 << message;
-      else if (this.#msiMasked(message)) this.#setMsiPending(message, true);
+      else if (msi.masked(message)) msi.setPending(message, true);
       else this.#sinks.msi[message]?.signal();
     }
   }
 
-  /** Takes back a message that waits masked, where its cause was dealt with meanwhile (PCIe 6.0, section 6.1.4.5). */
+  /** Takes back a message that waits, where its cause was dealt with meanwhile (PCIe 6.0, section 6.1.4.5). */
   withdraw(vector: number): void {
     if (this.#mode === "msix") this.table?.setPending(vector, false);
-    else if (this.#mode === "msi") this.#setMsiPending(vector % this.#msiVectors, false);
+    else if (this.#mode === "msi") {
+      const msi = this.#msi as MsiRegisters;
+      const message = vector % msi.vectors;
+      this.#heldMessages &= ~(1 << message);
+      msi.setPending(message, false);
+    }
   }
 
-  /** Whether a message waits masked. */
+  /** Whether a message waits: masked, or because the function is held. */
   pending(vector: number): boolean {
     if (this.#mode === "msix") return this.table?.pending(vector) ?? false;
-    return this.#mode === "msi" && (this.#msiBits("pendingBits") & (1 << (vector % this.#msiVectors))) !== 0;
+    if (this.#mode !== "msi") return false;
+    const msi = this.#msi as MsiRegisters;
+    return ((msi.pendingBits | this.#heldMessages) & (1 << (vector % msi.vectors))) !== 0;
   }
 
   /** The level of the INTx line; STATUS.INTERRUPT_STATUS follows it in every mode. */
@@ -154,11 +160,9 @@ export class VirtualInterrupts {
       this.#lineMasked = false;
       this.#fireLine();
     } else if (kind === "msi") {
-      const control = this.#config.space.readRaw(Msi.CONTROL);
-      const order = Math.max(Math.ceil(Math.log2(vector + 1)), MULTIPLE_MESSAGE_ENABLE.get(control));
-      this.#config.set(Msi.CONTROL, { MSI_ENABLE: 1, MULTIPLE_MESSAGE_ENABLE: order });
+      this.#msi?.enable(vector);
       this.refresh();
-      this.#setMsiMask(vector, false);
+      this.#msi?.mask(vector, false);
       this.#deliverMsi(vector);
     } else if (kind === "msix") {
       this.#config.set(MsiX.CONTROL, { MSIX_ENABLE: 1 });
@@ -172,8 +176,8 @@ export class VirtualInterrupts {
   disconnect(kind: InterruptKind): void {
     this.#sinks[kind] = [];
     if (kind === "intx") this.#lineMasked = false;
-    if (kind === "msi" && this.available.msi > 0) {
-      this.#config.set(Msi.CONTROL, { MSI_ENABLE: 0, MULTIPLE_MESSAGE_ENABLE: 0 });
+    if (kind === "msi" && this.#msi !== undefined) {
+      this.#msi.disable();
       this.refresh();
     }
     if (kind === "msix" && this.available.msix > 0) {
@@ -263,16 +267,17 @@ export class VirtualInterrupts {
   refresh(): void {
     const { space } = this.#config;
     const msix = this.table === undefined ? 0 : space.readRaw(MsiX.CONTROL);
-    const msi = this.#msiLayout === undefined ? 0 : space.readRaw(Msi.CONTROL);
     this.#functionMask = FUNCTION_MASK.test(msix);
-    const order = Math.min(MULTIPLE_MESSAGE_ENABLE.get(msi), Math.log2(Math.max(this.available.msi, 1)));
-    this.#msiVectors = 2 ** order;
+    this.#msi?.refresh();
     const line = this.available.intx === 1 && !INTX_DISABLE.test(space.readRaw(Header.COMMAND));
     const before = this.#mode;
-    this.#mode = MSIX_ENABLE.test(msix) ? "msix" : MSI_ENABLE.test(msi) ? "msi" : line ? "intx" : "none";
+    this.#mode = MSIX_ENABLE.test(msix) ? "msix" : this.#msi?.enabled === true ? "msi" : line ? "intx" : "none";
     // What waited for a kind that was switched off must not fire when it is on again.
     if (before === "msix" && this.#mode !== "msix") this.table?.clearPending();
-    if (before === "msi" && this.#mode !== "msi") this.#clearMsiPending();
+    if (before === "msi" && this.#mode !== "msi") {
+      this.#heldMessages = 0;
+      this.#msi?.clearPending();
+    }
     this.#deliverPending();
     this.#fireLine();
   }
@@ -322,7 +327,7 @@ export class VirtualInterrupts {
       const held = this.#heldMessages;
       this.#heldMessages = 0;
       for (let vector = 0; vector < 32; vector++) if ((held & (1 << vector)) !== 0) this.raise(vector);
-      for (let rest = this.#msiBits("pendingBits"), vector = 0; rest !== 0; rest >>>= 1, vector++) {
+      for (let rest = this.#msi?.pendingBits ?? 0, vector = 0; rest !== 0; rest >>>= 1, vector++) {
         if ((rest & 1) !== 0) this.#deliverMsi(vector);
       }
     }
@@ -337,37 +342,9 @@ export class VirtualInterrupts {
   }
 
   #deliverMsi(vector: number): void {
-    if ((this.#msiBits("pendingBits") & (1 << vector)) === 0 || this.#msiMasked(vector) || !this.#open) return;
-    this.#setMsiPending(vector, false);
+    const msi = this.#msi;
+    if (msi === undefined || (msi.pendingBits & (1 << vector)) === 0 || msi.masked(vector) || !this.#open) return;
+    msi.setPending(vector, false);
     this.#sinks.msi[vector]?.signal();
-  }
-
-  #msiMasked(vector: number): boolean {
-    return (this.#msiBits("maskBits") & (1 << vector)) !== 0;
-  }
-
-  #msiBits(which: "maskBits" | "pendingBits"): number {
-    const register = this.#msiLayout?.[which];
-    return register === undefined ? 0 : this.#config.space.readRaw(register);
-  }
-
-  #setMsiMask(vector: number, on: boolean): void {
-    const register = this.#msiLayout?.maskBits;
-    if (register === undefined) return;
-    const bits = this.#msiBits("maskBits");
-    this.#config.set(register, { VALUE: (on ? bits | (1 << vector) : bits & ~(1 << vector)) >>> 0 });
-  }
-
-  #setMsiPending(vector: number, on: boolean): void {
-    const register = this.#msiLayout?.pendingBits;
-    if (register === undefined) return;
-    const bits = this.#msiBits("pendingBits");
-    this.#config.set(register, { VALUE: (on ? bits | (1 << vector) : bits & ~(1 << vector)) >>> 0 });
-  }
-
-  #clearMsiPending(): void {
-    this.#heldMessages = 0;
-    const register = this.#msiLayout?.pendingBits;
-    if (register !== undefined) this.#config.set(register, { VALUE: 0 });
   }
 }

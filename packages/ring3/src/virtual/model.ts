@@ -74,6 +74,12 @@ export class FunctionModel {
   /** Takes what `saveDevice` gave: validated by the model, which throws `STATE_INVALID` before it changes anything. */
   protected restoreDevice(_state: StateRecord): void {}
   /**
+   * The state that was just restored is older than what the device did: the process that saved it went on and was killed.
+   * A device that tells its driver of finished work in the driver's memory must not go on from there, since it would do
+   * again what is done: it stops and says that it needs a reset.
+   */
+  protected onStale(): void {}
+  /**
    * For devices whose doorbells lie in BAR memory, where no write calls anybody: looks at them, and returns how much work
    * it found. Hosts call it in bursts while {@link polled} is true.
    */

@@ -34,6 +34,7 @@ export class CompletionQueue {
   readonly #memory: GuestMemory;
   readonly #entry: Uint32Array = new Uint32Array(ENTRY_WORDS);
   #words: Uint32Array | undefined;
+  #arenaOffset: number | undefined;
   #map: MemoryMap | undefined;
 
   constructor(memory: GuestMemory, id: number, iova: number, entries: number, vector: number | undefined) {
@@ -71,11 +72,18 @@ export class CompletionQueue {
     }
   }
 
+  /** Where the entries lie in the arena, a multiple of 8; `undefined` where they do not. */
+  get arenaOffset(): number | undefined {
+    if (this.#words === undefined) this.#find();
+    return this.#arenaOffset;
+  }
+
   /** Lets go of memory that is about to be unmapped. */
   forget(map: MemoryMap): void {
     if (this.#map !== map) return;
     this.#map = undefined;
     this.#words = undefined;
+    this.#arenaOffset = undefined;
   }
 
   #write(dw0: number, dw2: number, dw3: number): void {
@@ -103,6 +111,7 @@ export class CompletionQueue {
     const found = wordsOf(this.#memory, this.iova, this.entries * ENTRY_WORDS, "write");
     this.#map = found?.map;
     this.#words = found?.words;
+    this.#arenaOffset = found?.arenaOffset;
     return this.#words;
   }
 

@@ -5,6 +5,7 @@ import { isRing3Error } from "../../binary/error.ts";
 import { CommandSetSelected, CommandWord } from "../../specs/nvme/index.ts";
 import { Aqa, Cc, ShutdownNotification, ShutdownStatus } from "../../specs/nvme/registers.ts";
 import { Status, StatusFlag } from "../../specs/nvme/status.ts";
+import type { ArenaRange } from "../../memory/arena.ts";
 import type { GuestMemory, MemoryMap } from "../../virtual/guest-memory.ts";
 import type { VirtualInterrupts } from "../../virtual/interrupts.ts";
 import { AdminCommands } from "./admin-commands.ts";
@@ -12,6 +13,7 @@ import { CompletionQueue } from "./completion-queue.ts";
 import { MPS_MAX } from "./controller-registers.ts";
 import { Doorbells } from "./doorbells.ts";
 import { Events } from "./events.ts";
+import { FastLane } from "./fast-lane.ts";
 import { Features } from "./features.ts";
 import { Flights } from "./flights.ts";
 import { InterruptLines } from "./interrupt-lines.ts";
@@ -43,7 +45,7 @@ export interface ControllerParts {
   readonly interrupts: VirtualInterrupts;
   readonly namespaces: readonly (DeviceNamespace | undefined)[];
   /** The doorbells as memory, where clients map them. */
-  readonly doorbells: Uint32Array | undefined;
+  readonly doorbells: ArenaRange | undefined;
   /** Reports what went wrong without the host's doing. */
   readonly fail: (error: unknown) => void;
 }
@@ -67,6 +69,7 @@ export class NvmeController {
   readonly flights: Flights = new Flights();
   readonly lines: InterruptLines;
   readonly doorbells: Doorbells;
+  readonly lane: FastLane | undefined;
   readonly adminQueue: AdminQueueRegisters = { aqa: 0, asqLow: 0, asqHigh: 0, acqLow: 0, acqHigh: 0 };
   cc = 0;
   /** CSTS.RDY. */
@@ -88,7 +91,7 @@ export class NvmeController {
     flights.onCleared = () => this.#cleared();
     this.features = new Features(settings);
     this.lines = new InterruptLines(parts.interrupts);
-    this.doorbells = new Doorbells(memory, settings.doorbellStride, parts.doorbells);
+    this.doorbells = new Doorbells(memory, settings.doorbellStride, parts.doorbells?.words);
     this.events = new Events((identifier, status, dw0) => this.#completeAdmin(identifier, status, dw0));
     this.io = new IoCommands({
       memory,
@@ -118,7 +121,9 @@ export class NvmeController {
         completion: Cc.IOCQES.get(this.cc) === ENTRY_SIZES.IOCQES,
       }),
     });
+    this.lane = this.#laneFor(parts);
     this.queues = new QueueSet({
+      lane: this.lane,
       memory,
       clock: settings.clock,
       doorbells: this.doorbells,
@@ -130,6 +135,22 @@ export class NvmeController {
       onDoorbellError: (information) => this.events.error(information),
       onFatal: (error) => this.#stop(error),
       onOutlived: () => this.#cleared(),
+    });
+  }
+
+  /** Nothing is gained where a doorbell is a message, and nothing can be emitted without shared memory. */
+  #laneFor({ doorbells, settings, memory, namespaces }: ControllerParts): FastLane | undefined {
+    if (doorbells?.arena.memory === undefined) return undefined;
+    return new FastLane({
+      arena: doorbells.arena,
+      memory,
+      doorbells: this.doorbells,
+      doorbellOffset: doorbells.offset,
+      doorbellBytes: 4 * 2 ** settings.doorbellStride,
+      namespaces,
+      maxTransferBytes: settings.maxTransferBytes,
+      counters: this.io.counters,
+      pageSize: () => this.pageSize,
     });
   }
 
@@ -215,6 +236,18 @@ export class NvmeController {
     if (this.shutdownStatus === ShutdownStatus.OCCURRING) void this.#shutDown();
   }
 
+  /**
+   * Fatal, where the controller is enabled: queues in the host's memory are ahead of what is known of them here. Commands
+   * that seem to be on their way may be done, and their memory in use for something else.
+   */
+  giveUp(): void {
+    if (!Cc.EN.test(this.cc)) return;
+    this.flights.abandonAll();
+    this.queues.running = false;
+    this.ready = true;
+    this.fatal = true;
+  }
+
   /** Everything back to power-on state. */
   reset(): void {
     if (Cc.EN.test(this.cc) && this.shutdownStatus !== ShutdownStatus.COMPLETE) this.logs.unsafeShutdowns++;
@@ -295,6 +328,7 @@ export class NvmeController {
   }
 
   namespaceChanged(id: number): void {
+    this.lane?.namespacesChanged();
     this.logs.namespaceChanged(id);
     this.events.namespacesChanged();
   }

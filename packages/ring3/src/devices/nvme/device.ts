@@ -66,7 +66,7 @@ export class NvmeDevice extends VirtualFunction {
       memory: this.memory,
       interrupts: this.interrupts,
       namespaces: this.#namespaces,
-      doorbells: this.bars[0]?.areas[0]?.range.words,
+      doorbells: this.bars[0]?.areas[0]?.range,
       fail: (error) => this.fail(error),
     });
   }
@@ -142,6 +142,11 @@ export class NvmeDevice extends VirtualFunction {
     this.#controller.setReach(on);
   }
 
+  override [Symbol.dispose](): void {
+    super[Symbol.dispose]();
+    this.#controller.lane?.[Symbol.dispose]();
+  }
+
   protected override onUnmap(map: MemoryMap): void {
     this.#controller.forget(map);
   }
@@ -156,6 +161,10 @@ export class NvmeDevice extends VirtualFunction {
 
   protected override saveDevice(): StateRecord {
     return saveController(this.#controller, this.#namespaces);
+  }
+
+  protected override onStale(): void {
+    this.#controller.giveUp();
   }
 
   protected override restoreDevice(state: StateRecord): void {

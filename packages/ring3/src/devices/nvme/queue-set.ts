@@ -8,6 +8,7 @@ import type { GuestMemory, MemoryMap } from "../../virtual/guest-memory.ts";
 import type { DeviceClock } from "../clock.ts";
 import type { CompletionQueue } from "./completion-queue.ts";
 import type { Doorbells } from "./doorbells.ts";
+import type { FastLane } from "./fast-lane.ts";
 import type { Flights } from "./flights.ts";
 import type { InterruptLines } from "./interrupt-lines.ts";
 import { statusField } from "./status-field.ts";
@@ -25,6 +26,8 @@ export interface QueueSetParts {
   readonly clock: DeviceClock;
   readonly doorbells: Doorbells;
   readonly lines: InterruptLines;
+  /** Executes what is plain, where doorbells are memory and loops can be emitted. */
+  readonly lane: FastLane | undefined;
   readonly flights: Flights;
   /** Operations that the backing may have under way; fetching stops beyond. */
   readonly flightsMax: number;
@@ -110,6 +113,7 @@ export class QueueSet {
     this.completion.length = 0;
     this.#active = [];
     this.#parts.doorbells.reset();
+    this.#parts.lane?.reset();
     this.#parts.lines.watch(this.completion);
   }
 
@@ -118,6 +122,7 @@ export class QueueSet {
     for (const queue of this.#active) queue.forget(map);
     for (const queue of this.completion) queue?.forget(map);
     this.#parts.doorbells.forget(map);
+    this.#parts.lane?.forget(map);
   }
 
   // --- What the host does -----------------------------------------------------------------------------------------
@@ -240,12 +245,16 @@ export class QueueSet {
   #serve(queue: SubmissionQueue, budget: number): number {
     const words = this.#command;
     const epoch = this.#epoch;
-    const { execute, flights } = this.#parts;
+    const { execute, flights, lane } = this.#parts;
     const { completion } = queue;
     let served = 0;
     this.#serving = true;
     try {
       while (served < budget && queue.deletedBy === undefined && !this.suspended) {
+        if (lane !== undefined && flights.count < this.#parts.flightsMax) {
+          served += lane.serve(queue, budget - served);
+          if (!lane.stopped) break;
+        }
         if (queue.head === queue.tail && !this.#lookAtTail(queue)) break;
         if (completion.full && !this.#makeRoom(completion)) break;
         if (flights.count >= this.#parts.flightsMax) {
@@ -260,6 +269,7 @@ export class QueueSet {
         const status = execute(words, queue);
         if (epoch !== this.#epoch || !this.running) break;
         if (status !== PENDING) this.#post(queue, identifier, status, this.dw0, words);
+        lane?.learn(words);
       }
     } catch (error) {
       this.#failed(error, epoch);

@@ -25,6 +25,7 @@ export class SubmissionQueue {
   refused: number | undefined;
   readonly #memory: GuestMemory;
   #words: Uint32Array | undefined;
+  #arenaOffset: number | undefined;
   #map: MemoryMap | undefined;
 
   constructor(memory: GuestMemory, id: number, iova: number, entries: number, completion: CompletionQueue) {
@@ -52,17 +53,25 @@ export class SubmissionQueue {
     return this.tail >= this.head ? this.tail - this.head : this.tail - this.head + this.entries;
   }
 
+  /** Where the entries lie in the arena, a multiple of 8; `undefined` where they do not. */
+  get arenaOffset(): number | undefined {
+    if (this.#words === undefined) this.#find();
+    return this.#arenaOffset;
+  }
+
   /** Lets go of memory that is about to be unmapped. */
   forget(map: MemoryMap): void {
     if (this.#map !== map) return;
     this.#map = undefined;
     this.#words = undefined;
+    this.#arenaOffset = undefined;
   }
 
   #find(): Uint32Array | undefined {
     const found = wordsOf(this.#memory, this.iova, this.entries * ENTRY_WORDS, "read");
     this.#map = found?.map;
     this.#words = found?.words;
+    this.#arenaOffset = found?.arenaOffset;
     return this.#words;
   }
 
@@ -72,16 +81,28 @@ export class SubmissionQueue {
   }
 }
 
+/** Words of guest memory as an array, and where they are. */
+export interface WordsInReach {
+  readonly map: MemoryMap;
+  readonly words: Uint32Array;
+  /** Their place in the arena, if they lie there aligned to 8. */
+  readonly arenaOffset: number | undefined;
+}
+
 /** `count` words of guest memory as an array, where they lie in one map of this process, aligned. */
 export function wordsOf(
   memory: GuestMemory,
   iova: number,
   count: number,
   access: "read" | "write",
-): { readonly map: MemoryMap; readonly words: Uint32Array } | undefined {
+): WordsInReach | undefined {
   const map = memory.find(iova, count * 4, access);
   const bytes = map?.backing.bytes;
   if (map === undefined || bytes === undefined) return undefined;
-  const at = bytes.byteOffset + (iova - map.iova);
-  return at % 4 === 0 ? { map, words: new Uint32Array(bytes.buffer, at, count) } : undefined;
+  const inMap = iova - map.iova;
+  const at = bytes.byteOffset + inMap;
+  if (at % 4 !== 0) return undefined;
+  const place = map.arenaOffset === undefined ? undefined : map.arenaOffset + inMap;
+  const arenaOffset = place !== undefined && place % 8 === 0 ? place : undefined;
+  return { map, words: new Uint32Array(bytes.buffer, at, count), arenaOffset };
 }

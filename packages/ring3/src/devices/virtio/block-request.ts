@@ -2,8 +2,8 @@
 // used again, but never while a backing may still write to their memory.
 import { Ring3Error } from "../../binary/error.ts";
 import { BlockStatus } from "../../specs/virtio/structs.ts";
-import type { StateFields } from "../../virtual/state-fields.ts";
 import type { StateRecord } from "../../virtual/state.ts";
+import type { StateFields } from "../../virtual/state-fields.ts";
 import type { Cancellation } from "../block-backing.ts";
 import { CHAIN_LIMIT, DescriptorChain } from "./descriptor-chain.ts";
 import type { QueueRegisters } from "./queue-registers.ts";

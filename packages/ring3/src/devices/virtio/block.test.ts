@@ -191,6 +191,7 @@ test("what cannot be a disk is refused", () => {
     { blockSize: 1000 },
     { serial: "x".repeat(21) },
     { queueSize: 12 },
+    { queueSize: 2.5 },
   ]) {
     assert.throws(
       () => new VirtioBlock({ backing, ...options }),
@@ -612,4 +613,51 @@ test("a state of another kind is refused", () => {
     }),
     { numRuns: 300 },
   );
+});
+
+test("the line is up at the new place too, where nobody has read ISR status yet", async () => {
+  const options = { backing: memoryBacking(8 * SECTOR) };
+  const disk = new Disk(options);
+  disk.driver.start({ features: [9], queueSize: 8, interrupts: "intx" });
+  const request = disk.submit(header(0, 0), SECTOR);
+  assert.equal(await request.done, 0);
+  assert.equal(disk.device.interrupts.asserted, true);
+  const target = moved(disk, disk.device.save(), options);
+  assert.equal(target.interrupts.asserted, true);
+  assert.equal(target.config.read(6, 2) & 8, 8, "Interrupt Status");
+  assert.equal(target.barRead(0, 0x1000, 1), 1, "the cause came along");
+  assert.equal(target.interrupts.asserted, false);
+});
+
+test("a queue that is reset while its request is being served gets nothing back", async () => {
+  for (const later of [false, true]) {
+    const inner = memoryBacking(8 * SECTOR);
+    let resetQueue: (() => void) | undefined;
+    const backing: BlockBacking = {
+      ...inner,
+      read: (offset, target) => {
+        void inner.read(offset, target);
+        resetQueue?.();
+        return later ? Promise.resolve() : undefined;
+      },
+    };
+    const disk = new Disk({ backing });
+    disk.driver.start({ features: [9, 40], queueSize: 8 });
+    resetQueue = () => {
+      disk.driver.writeCommon(0x16, 2, 0);
+      disk.driver.writeCommon(0x3a, 2, 1);
+    };
+    const { writable } = disk.submit(header(0, 0), SECTOR);
+    await settle();
+    assert.equal(disk.driver.guest.at(writable)[SECTOR], 0xee, "the driver's buffer is its own again");
+    assert.equal(disk.device.deviceStatus & FakeStatus.NEEDS_RESET, 0);
+  }
+});
+
+test("a driver may ask for no more at once than the disk does", () => {
+  for (const queueSize of [4, 256, 1024]) {
+    const disk = new Disk({ backing: memoryBacking(SECTOR), queueSize });
+    const mostBytes = disk.driver.readConfig(8, 4) * disk.driver.readConfig(12, 4);
+    assert.ok(mostBytes <= 16 * 2 ** 20, `${mostBytes} bytes with queues of ${queueSize}`);
+  }
 });

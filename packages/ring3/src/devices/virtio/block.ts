@@ -3,36 +3,34 @@
 // new one starts before the last of those has ended.
 import { isRing3Error, Ring3Error } from "../../binary/error.ts";
 import { BlockFeature, Feature } from "../../specs/virtio/features.ts";
-import { VirtioDeviceId } from "../../specs/virtio/registers.ts";
 import {
   BLOCK_ID_BYTES,
-  BLOCK_RANGE_UNMAP,
   BlockConfig,
   BlockRange,
-  BlockRequest as RequestType,
   BlockRequestHeader,
   BlockRequestWord,
   BlockStatus,
+  BlockRequest as RequestType,
   SECTOR_BYTES,
 } from "../../specs/virtio/structs.ts";
 import type { MemoryMap, StateFields, StateRecord } from "../../virtual/index.ts";
-import { type BlockBacking, checkBacking } from "../block-backing.ts";
+import type { BlockBacking } from "../block-backing.ts";
+import {
+  blockConfiguration,
+  blockModel,
+  checkBlockOptions,
+  MAXIMUM_TRANSFER_BYTES,
+  refusesWrites,
+  sectorsOf,
+  type VirtioBlockOptions,
+} from "./block-configuration.ts";
+import { type DiskRange, MAXIMUM_RANGES, readRanges } from "./block-ranges.ts";
 import { BlockRequest } from "./block-request.ts";
 import { ringViolation } from "./descriptor-chain.ts";
 import type { QueueRegisters } from "./queue-registers.ts";
-import { VirtioFunction, type VirtioOptions } from "./transport.ts";
+import { VirtioFunction } from "./transport.ts";
 
-export interface VirtioBlockOptions extends VirtioOptions {
-  readonly backing: BlockBacking;
-  /** Refuses writes; as the backing says by default. */
-  readonly readOnly?: boolean;
-  /** Bytes of a block, what `blk_size` says: 512 (default) to 65536. Requests are of whole sectors of 512 all the same. */
-  readonly blockSize?: number;
-  /** Queues, 1 (default) to 16. */
-  readonly queues?: number;
-  /** Up to 20 characters of ASCII, what the guest shows as the disk's serial number. */
-  readonly serial?: string;
-}
+export type { VirtioBlockOptions } from "./block-configuration.ts";
 
 /** What a device has done so far. */
 export interface VirtioBlockStatistics {
@@ -46,17 +44,9 @@ export interface VirtioBlockStatistics {
   readonly errors: number;
 }
 
-const MASS_STORAGE_SCSI = 0x010000;
 const HEADER_BYTES: number = BlockRequestHeader.size;
-const MAXIMUM_QUEUES = 16;
-/** What one request may move, and the most of it that one segment may have: nothing grows with what a guest asks for. */
-const SEGMENT_BYTES = 64 * 1024;
-const MAXIMUM_TRANSFER_BYTES = 16 * 2 ** 20;
 /** Beyond this much in buffers of our own new requests wait. */
 const BOUNCE_BYTES = 32 * 2 ** 20;
-const MAXIMUM_RANGES = 64;
-/** Sectors of one range, 1 GiB: discards and zeroes of more come as several. */
-const RANGE_SECTORS = 2 ** 21;
 /** Bytes moved for one unit of cost. */
 const COST_BYTES = 64 * 1024;
 
@@ -92,63 +82,14 @@ export class VirtioBlock extends VirtioFunction {
 
   /** Throws `VIRTIO_OPTION` or `BACKING_INVALID` for what no disk can be. */
   constructor(options: VirtioBlockOptions) {
-    const { backing, blockSize = SECTOR_BYTES, queues = 1, serial = "" } = options;
-    if (!(Number.isInteger(queues) && queues >= 1 && queues <= MAXIMUM_QUEUES)) {
-      throw new Ring3Error("VIRTIO_OPTION", `a virtio disk has 1 to ${MAXIMUM_QUEUES} queues, not ${queues}`);
-    }
-    if (!(blockSize >= SECTOR_BYTES && blockSize <= 65536 && Number.isInteger(Math.log2(blockSize)))) {
-      throw new Ring3Error("VIRTIO_OPTION", `a block has 512 to 65536 bytes, a power of two, not ${blockSize}`);
-    }
-    if (serial.length > BLOCK_ID_BYTES || /[^\x20-\x7e]/.test(serial)) {
-      throw new Ring3Error("VIRTIO_OPTION", `a serial number has at most ${BLOCK_ID_BYTES} printable ASCII characters`);
-    }
-    checkBacking(backing, blockSize);
-    const readOnly = options.readOnly ?? backing.readOnly ?? false;
-    const zeroes = backing.zero !== undefined || backing.discard !== undefined;
-    super(
-      {
-        name: "virtio-blk",
-        deviceId: VirtioDeviceId.BLOCK,
-        classCode: MASS_STORAGE_SCSI,
-        queues,
-        configSize: BlockConfig.size,
-        features: [
-          BlockFeature.SIZE_MAX,
-          BlockFeature.SEG_MAX,
-          BlockFeature.BLK_SIZE,
-          BlockFeature.FLUSH,
-          BlockFeature.TOPOLOGY,
-          BlockFeature.CONFIG_WCE,
-          ...(readOnly ? [BlockFeature.RO] : []),
-          ...(queues > 1 ? [BlockFeature.MQ] : []),
-          ...(backing.discard !== undefined && !readOnly ? [BlockFeature.DISCARD] : []),
-          ...(zeroes && !readOnly ? [BlockFeature.WRITE_ZEROES] : []),
-        ],
-      },
-      options,
-    );
+    checkBlockOptions(options);
+    const { backing, serial = "" } = options;
+    super(blockModel(options), options);
     this.#backing = backing;
-    this.#readOnly = readOnly;
-    this.#order = Array.from({ length: queues }, () => []);
+    this.#readOnly = refusesWrites(options);
+    this.#order = this.queues.map(() => []);
     for (let i = 0; i < serial.length; i++) this.#serial[i] = serial.charCodeAt(i);
-    const sectorsPerBlock = blockSize / SECTOR_BYTES;
-    const config = BlockConfig.bytes({
-      capacity: BigInt(this.#sectors()),
-      size_max: SEGMENT_BYTES,
-      // Header and status take two descriptors of a ring without indirect ones.
-      seg_max: Math.max(1, (options.queueSize ?? 256) - 2),
-      blk_size: blockSize,
-      min_io_size: 1,
-      num_queues: queues,
-      writeback: 1,
-      max_discard_sectors: RANGE_SECTORS,
-      max_discard_seg: MAXIMUM_RANGES,
-      discard_sector_alignment: sectorsPerBlock,
-      max_write_zeroes_sectors: RANGE_SECTORS,
-      max_write_zeroes_seg: MAXIMUM_RANGES,
-      write_zeroes_may_unmap: backing.discard === undefined ? 0 : 1,
-    });
-    this.deviceConfig.set(config);
+    this.deviceConfig.set(blockConfiguration(options));
   }
 
   get statistics(): VirtioBlockStatistics {
@@ -162,7 +103,7 @@ export class VirtioBlock extends VirtioFunction {
   }
 
   #sectors(): number {
-    return Math.floor(this.#backing.sizeBytes / SECTOR_BYTES);
+    return sectorsOf(this.#backing);
   }
 
   // ---- requests
@@ -199,15 +140,40 @@ export class VirtioBlock extends VirtioFunction {
     }
     request.queue = queue;
     if (this.negotiated.has(Feature.IN_ORDER)) this.#order[queue.index]?.push(request);
+    try {
+      return this.#begin(queue, request);
+    } catch (error) {
+      this.#drop(request);
+      throw error;
+    }
+  }
+
+  /** A request that ended without an answer. */
+  #drop(request: BlockRequest): void {
+    // Given back before another one failed.
+    if (request.queue === undefined) return;
+    this.#bounceBytes -= request.bounce?.length ?? 0;
+    request.clear();
+    this.#idle.push(request);
+  }
+
+  #begin(queue: QueueRegisters, request: BlockRequest): number {
+    const { chain } = request;
+    const { ring } = queue;
+    const { resets } = this;
     chain.readInto(this.memory, 0, this.#header);
     const type = this.#headerWords[BlockRequestWord.TYPE] as number;
     const low = this.#headerWords[BlockRequestWord.SECTOR_LOW] as number;
     const high = this.#headerWords[BlockRequestWord.SECTOR_HIGH] as number;
     const length = type === RequestType.OUT ? chain.readableBytes - HEADER_BYTES : chain.writableBytes - 1;
     const outcome = this.#attempt(request, () => this.#execute(request, type, high * 2 ** 32 + low, length));
-    if (outcome === undefined) this.#finish(request);
+    // Messages with the client let a reset in, of the device or of the queue.
+    const outlived = resets !== this.resets || queue.ring !== ring;
+    if (outcome === undefined && outlived) this.#drop(request);
+    else if (outcome === undefined) this.#finish(request);
     else {
       this.#inFlight.add(request);
+      if (outlived) this.#abandon(request);
       outcome.then(
         () => this.#settled(request),
         (error: unknown) => {
@@ -365,24 +331,12 @@ export class VirtioBlock extends VirtioFunction {
       return this.#refuse(request, BlockStatus.IO_ERROR);
     const content = new Uint8Array(bytes);
     chain.readInto(this.memory, HEADER_BYTES, content);
-    const ranges: { offset: number; size: number; unmap: boolean }[] = [];
-    for (let at = 0; at < bytes; at += BlockRange.size) {
-      const { sector, num_sectors, flags } = BlockRange.from(content, at);
-      if ((flags & ~(zeroes ? BLOCK_RANGE_UNMAP : 0)) !== 0) return this.#refuse(request, BlockStatus.UNSUPPORTED);
-      if (num_sectors > RANGE_SECTORS || sector + BigInt(num_sectors) > BigInt(this.#sectors())) {
-        return this.#refuse(request, BlockStatus.IO_ERROR);
-      }
-      const [offset, size] = [Number(sector) * SECTOR_BYTES, num_sectors * SECTOR_BYTES];
-      if (size > 0) ranges.push({ offset, size, unmap: flags !== 0 });
-    }
+    const ranges = readRanges(content, zeroes, this.#sectors());
+    if (typeof ranges === "number") return this.#refuse(request, ranges);
     return this.#eachRange(request, ranges, zeroes);
   }
 
-  async #eachRange(
-    request: BlockRequest,
-    ranges: readonly { readonly offset: number; readonly size: number; readonly unmap: boolean }[],
-    zeroes: boolean,
-  ): Promise<void> {
+  async #eachRange(request: BlockRequest, ranges: readonly DiskRange[], zeroes: boolean): Promise<void> {
     const backing = this.#backing;
     for (const { offset, size, unmap } of ranges) {
       if (request.orphan) return;
@@ -429,7 +383,8 @@ export class VirtioBlock extends VirtioFunction {
 
   /** Gives the request back, as soon as its turn has come. */
   #finish(request: BlockRequest): void {
-    if (request.bounce !== undefined) this.#bounceBytes -= request.bounce.length;
+    this.#bounceBytes -= request.bounce?.length ?? 0;
+    request.bounce = undefined;
     if (!this.negotiated.has(Feature.IN_ORDER)) {
       this.#giveBack(request);
       return;

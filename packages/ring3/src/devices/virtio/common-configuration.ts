@@ -3,8 +3,8 @@
 import { isRing3Error, Ring3Error } from "../../binary/error.ts";
 import { Feature, FeatureSet } from "../../specs/virtio/features.ts";
 import { DeviceStatus, VIRTIO_NO_VECTOR, VirtioCommon } from "../../specs/virtio/registers.ts";
-import type { StateFields } from "../../virtual/state-fields.ts";
 import type { StateRecord } from "../../virtual/state.ts";
+import type { StateFields } from "../../virtual/state-fields.ts";
 import { QueueRegisters } from "./queue-registers.ts";
 import type { RingMemory } from "./virtqueue.ts";
 

@@ -2,14 +2,13 @@
 // 5.1.6.5.3. A device begins promiscuous, as drivers without a control queue expect.
 import { NetControl, NetControlMac, NetControlRx, NetControlVlan } from "../../specs/virtio/structs.ts";
 import type { StateFields, StateRecord } from "../../virtual/index.ts";
-import { ETHERNET_HEADER_BYTES, macAt } from "./net-link.ts";
+import { ETHERNET_HEADER_BYTES, MAC_BYTES, macAt } from "./net-link.ts";
 
 const BROADCAST = 0xffff_ffff_ffff;
 const VLANS = 4096;
 const VLAN_ETHERTYPE = 0x8100;
 /** Addresses kept of each kind; a driver with more gets everything of that kind. */
 const MAXIMUM_ADDRESSES = 256;
-const MAC_BYTES = 6;
 /** The switches of class RX, in the order of their commands. */
 const MODES = ["promiscuous", "allMulticast", "allUnicast", "noMulticast", "noUnicast", "noBroadcast"] as const;
 /** Commands of class RX that need CTRL_RX_EXTRA begin here. */

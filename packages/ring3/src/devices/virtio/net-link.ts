@@ -24,9 +24,10 @@ export interface NetReceiver {
   writable(): void;
 }
 
-/** Bytes of an Ethernet header, and of an 802.1Q tag. */
+/** Bytes of an Ethernet header, of an 802.1Q tag, and of an address. */
 export const ETHERNET_HEADER_BYTES = 14;
 export const VLAN_TAG_BYTES = 4;
+export const MAC_BYTES = 6;
 
 /** A MAC address of a frame as a number below 2^48, from byte `at` on. */
 export function macAt(frame: Uint8Array, at: number): number {

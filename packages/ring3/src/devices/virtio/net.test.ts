@@ -496,3 +496,15 @@ test("saved and restored: filters, address and queues go on, the cable is the ne
   assert.ok(link.deliver(frame(OTHER, B)));
   assert.deepEqual(nic.take()?.frame, frame(OTHER, B));
 });
+
+test("frames that wait for a congested link go out of the next one", async () => {
+  const link = new TestLink();
+  const nic = new Nic({ link, mac: A }, [F.EVENT]);
+  link.congested = true;
+  assert.equal(nic.send(frame(B, A)), undefined);
+  const next = new TestLink();
+  nic.device.plug(next);
+  await settle();
+  assert.equal(nic.driver.ring(1).take()?.length, 0);
+  assert.equal(next.sent.length, 1);
+});

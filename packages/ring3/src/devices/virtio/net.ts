@@ -1,9 +1,7 @@
 // A virtio network device: virtio 1.3, section 5.1. Frames are copied once on their way, out of the guest's memory before
 // they are looked at, since a driver may change them meanwhile. Hard about it: receiving starts at the link and not at a
 // notification, and one frame may take several buffers, which the driver has to see all at once.
-import { Ring3Error } from "../../binary/error.ts";
 import { type FeatureSet, NET_FEATURE_NEEDS, NetFeature } from "../../specs/virtio/features.ts";
-import { VirtioDeviceId } from "../../specs/virtio/registers.ts";
 import {
   NetConfig,
   NetControl,
@@ -19,26 +17,30 @@ import {
 import type { StateFields, StateRecord } from "../../virtual/index.ts";
 import { DescriptorChain, ringViolation } from "./descriptor-chain.ts";
 import { completeChecksum } from "./net-checksum.ts";
+import {
+  checkNetOptions,
+  DEFAULT_MTU,
+  netConfiguration,
+  netModel,
+  parseMac,
+  randomMac,
+  type VirtioNetOptions,
+} from "./net-configuration.ts";
 import { ReceiveFilter } from "./net-filter.ts";
-import { ETHERNET_HEADER_BYTES, macAt, macText, type NetLink, type NetReceiver, VLAN_TAG_BYTES } from "./net-link.ts";
+import {
+  ETHERNET_HEADER_BYTES,
+  MAC_BYTES,
+  macAt,
+  macText,
+  type NetLink,
+  type NetReceiver,
+  VLAN_TAG_BYTES,
+} from "./net-link.ts";
 import { FlowSteering } from "./net-steering.ts";
 import type { QueueRegisters } from "./queue-registers.ts";
-import { VirtioFunction, type VirtioOptions } from "./transport.ts";
+import { VirtioFunction } from "./transport.ts";
 
-export interface VirtioNetOptions extends VirtioOptions {
-  /** What the device is plugged into; {@link VirtioNet.plug} changes it. */
-  readonly link?: NetLink;
-  /** `52:54:00:12:34:56`; a random local address by default. */
-  readonly mac?: string;
-  /** Largest payload of a frame; offered to the driver where it is given. 1500 otherwise. */
-  readonly mtu?: number;
-  /** Pairs of queues, 1 (default) to 32. */
-  readonly queuePairs?: number;
-  /** What the device claims in Mbit/s; 10,000 by default. */
-  readonly speedMbps?: number;
-  /** Frames that wait for buffers of the driver, for each receive queue; 256 by default. */
-  readonly backlogFrames?: number;
-}
+export type { VirtioNetOptions } from "./net-configuration.ts";
 
 /** What went through a device. */
 export interface VirtioNetStatistics {
@@ -56,13 +58,9 @@ export interface VirtioNetStatistics {
   readonly malformed: number;
 }
 
-const ETHERNET_CONTROLLER = 0x020000;
 const HEADER_BYTES: number = NetHeader.size;
-const MAXIMUM_PAIRS = 32;
-const DEFAULT_MTU = 1500;
 /** No command of the control queue is longer. */
 const MAXIMUM_COMMAND_BYTES = 64 * 1024;
-const MAC_BYTES = 6;
 
 /**
  * A network interface.
@@ -106,57 +104,18 @@ export class VirtioNet extends VirtioFunction {
 
   /** Throws `VIRTIO_OPTION` for what no device can be. */
   constructor(options: VirtioNetOptions = {}) {
-    const { queuePairs = 1, mtu } = options;
-    if (!(Number.isInteger(queuePairs) && queuePairs >= 1 && queuePairs <= MAXIMUM_PAIRS)) {
-      throw new Ring3Error(
-        "VIRTIO_OPTION",
-        `a network device has 1 to ${MAXIMUM_PAIRS} pairs of queues, not ${queuePairs}`,
-      );
-    }
-    if (mtu !== undefined && !(Number.isInteger(mtu) && mtu >= 68 && mtu <= 65535)) {
-      throw new Ring3Error("VIRTIO_OPTION", `an MTU is 68 to 65535 bytes, not ${mtu}`);
-    }
-    const mac = options.mac === undefined ? randomMac() : parseMac(options.mac);
-    super(
-      {
-        name: "virtio-net",
-        deviceId: VirtioDeviceId.NET,
-        classCode: ETHERNET_CONTROLLER,
-        queues: 2 * queuePairs + 1,
-        configSize: NetConfig.size,
-        features: [
-          NetFeature.CSUM,
-          NetFeature.MAC,
-          NetFeature.MRG_RXBUF,
-          NetFeature.STATUS,
-          NetFeature.CTRL_VQ,
-          NetFeature.CTRL_RX,
-          NetFeature.CTRL_RX_EXTRA,
-          NetFeature.CTRL_VLAN,
-          NetFeature.CTRL_MAC_ADDR,
-          NetFeature.GUEST_ANNOUNCE,
-          NetFeature.SPEED_DUPLEX,
-          ...(mtu === undefined ? [] : [NetFeature.MTU]),
-          ...(queuePairs > 1 ? [NetFeature.MQ] : []),
-        ],
-      },
-      options,
-    );
-    this.#mac = mac;
+    checkNetOptions(options);
+    const { queuePairs = 1, mtu = DEFAULT_MTU, mac } = options;
+    const address = mac === undefined ? randomMac() : parseMac(mac);
+    super(netModel(options), options);
+    this.#mac = address;
     this.#maximumPairs = queuePairs;
-    this.#maximumFrame = (mtu ?? DEFAULT_MTU) + ETHERNET_HEADER_BYTES + VLAN_TAG_BYTES;
+    this.#maximumFrame = mtu + ETHERNET_HEADER_BYTES + VLAN_TAG_BYTES;
     this.#frame = new Uint8Array(this.#maximumFrame);
     this.#backlogLimit = options.backlogFrames ?? 256;
     this.#backlogs = Array.from({ length: queuePairs }, () => []);
-    this.deviceConfig.set(
-      NetConfig.bytes({
-        max_virtqueue_pairs: queuePairs,
-        mtu: mtu ?? DEFAULT_MTU,
-        speed: options.speedMbps ?? 10_000,
-        duplex: 1,
-      }),
-    );
-    this.#setMac(mac);
+    this.deviceConfig.set(netConfiguration(options));
+    this.#setMac(address);
     this.plug(options.link);
   }
 
@@ -176,12 +135,19 @@ export class VirtioNet extends VirtioFunction {
     const receiver: NetReceiver = {
       receive: (frame) => this.#receive(frame),
       linkChanged: (up) => this.#setLink(up),
-      writable: () => {
-        for (let pair = 0; pair < this.#pairs; pair++) this.serveLater(this.#queue(2 * pair + 1));
-      },
+      writable: () => this.#sendLater(),
     };
     link?.attach(receiver);
     this.#setLink(link?.up ?? false);
+    // What waited for the former link to be free.
+    this.#sendLater();
+  }
+
+  #sendLater(): void {
+    for (let pair = 0; pair < this.#pairs; pair++) {
+      const queue = this.#queue(2 * pair + 1);
+      if (queue.enabled) this.serveLater(queue);
+    }
   }
 
   /** Asks the driver to make itself known in the network, as after a migration (section 5.1.6.5.4). */
@@ -502,21 +468,4 @@ export class VirtioNet extends VirtioFunction {
 
 function half(bytes: Uint8Array, at: number): number {
   return (bytes[at] as number) | ((bytes[at + 1] as number) << 8);
-}
-
-function parseMac(text: string): number {
-  if (!/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(text)) {
-    throw new Ring3Error("VIRTIO_OPTION", `a MAC address is written like 52:54:00:12:34:56, not ${text}`);
-  }
-  const mac = Number.parseInt(text.replaceAll(":", ""), 16);
-  if (Math.floor(mac / 2 ** 40) % 2 === 1 || mac === 0) {
-    throw new Ring3Error("VIRTIO_OPTION", `${text} is an address for groups; the first byte of a device's own is even`);
-  }
-  return mac;
-}
-
-/** A local address, of the range that is usual for guests: 52:54:00 and three random bytes. */
-function randomMac(): number {
-  const [a = 0, b = 0, c = 0] = crypto.getRandomValues(new Uint8Array(3));
-  return 0x52_5400 * 2 ** 24 + (a << 16) + (b << 8) + c;
 }

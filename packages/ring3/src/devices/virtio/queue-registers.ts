@@ -1,8 +1,8 @@
 // What a driver has written about one virtqueue, and the ring that follows from it: virtio 1.3, section 4.1.4.3.
 import { Feature, type FeatureSet } from "../../specs/virtio/features.ts";
 import { VIRTIO_NO_VECTOR } from "../../specs/virtio/registers.ts";
-import type { StateFields } from "../../virtual/state-fields.ts";
 import type { StateRecord } from "../../virtual/state.ts";
+import type { StateFields } from "../../virtual/state-fields.ts";
 import { PackedQueue } from "./packed-queue.ts";
 import type { QueueSettings } from "./ring-area.ts";
 import { SplitQueue } from "./split-queue.ts";

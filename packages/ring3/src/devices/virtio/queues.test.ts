@@ -392,3 +392,22 @@ test("random bytes in the rings end in buffers or in an error, soon", () => {
     { numRuns: 500 },
   );
 });
+
+test("split: an index that goes back behind what was taken is refused, and so is a position that cannot be", () => {
+  const { guest, ring, queue } = make({ packed: false, size: 8, eventIndex: false, remote: false });
+  const chain = new DescriptorChain();
+  for (let i = 0; i < 3; i++) ring.add([guest.segment(1)], []);
+  assert.ok(queue.pop(chain));
+  assert.ok(queue.pop(chain));
+  assert.ok(queue.pop(chain));
+  guest.view.setUint16(guest.offset(ring.areas.driver) + 2, 1, true);
+  assert.throws(
+    () => queue.pop(chain),
+    (error) => isRing3Error(error, "VIRTIO_RING"),
+  );
+  assert.throws(
+    () => queue.restorePosition({ available: 9, used: 0, held: 9 }),
+    (error) => isRing3Error(error, "VIRTIO_RING"),
+  );
+  queue.restorePosition({ available: 3, used: 0xfffb, held: 8 });
+});

@@ -60,6 +60,9 @@ export class SplitQueue implements Virtqueue {
   }
 
   restorePosition({ available, used }: QueuePosition): void {
+    if (((available - used) & 0xffff) > this.size) {
+      throw ringViolation(`a saved position has more buffers in use than a ring of ${this.size} holds`);
+    }
     this.#nextAvailable = available & 0xffff;
     this.#index = this.#nextAvailable;
     this.#nextUsed = used & 0xffff;
@@ -137,9 +140,10 @@ export class SplitQueue implements Virtqueue {
   #look(avail: RingArea): boolean {
     if (avail.remote) avail.fetch(2 * AvailHalfword.INDEX, 2);
     const index = Atomics.load(avail.halfwords, AvailHalfword.INDEX);
-    if (((index - this.#nextUsed) & 0xffff) > this.size) {
+    const ahead = (index - this.#nextUsed) & 0xffff;
+    if (ahead > this.size || ahead < ((this.#nextAvailable - this.#nextUsed) & 0xffff)) {
       throw ringViolation(
-        `its index went to ${index} while buffer ${this.#nextUsed} of a ring of ${this.size} is in use`,
+        `its index went to ${index} while buffers ${this.#nextUsed} to ${this.#nextAvailable} of a ring of ${this.size} are in use`,
       );
     }
     this.#index = index;

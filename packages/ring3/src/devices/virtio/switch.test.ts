@@ -217,3 +217,13 @@ test("a link that is congested: its frames wait at the port, up to a limit, and 
   port[Symbol.dispose]();
   assert.equal(receiver, undefined);
 });
+
+test("a port that goes down forgets who was there, so that they are found where they went", () => {
+  const wires = new EthernetSwitch({ clock: new FakeClock() });
+  const [one, two, three] = [new Station(wires.port()), new Station(wires.port()), new Station(wires.port())];
+  one.port.send(frame(0xff, 1));
+  one.port.setUp(false);
+  assert.deepEqual(wires.addresses(), []);
+  two.port.send(frame(1, 2));
+  assert.equal(three.got.length, 2, "flooded");
+});

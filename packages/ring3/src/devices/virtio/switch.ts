@@ -117,14 +117,18 @@ export class EthernetSwitch {
           this.#delivering = false;
         }
       },
-      remove: () => this.#remove(port),
+      forget: () => this.#forget(port),
+      remove: () => {
+        this.#ports.delete(port);
+        this.#forget(port);
+      },
     });
     this.#ports.add(port);
     return port;
   }
 
-  #remove(port: SwitchPort): void {
-    this.#ports.delete(port);
+  /** What was learnt at a port that goes down is no longer true (IEEE 802.1Q, section 8.8.3). */
+  #forget(port: SwitchPort): void {
     for (const [mac, learnt] of this.#addresses) if (learnt.port === port) this.#addresses.delete(mac);
   }
 
@@ -163,6 +167,7 @@ interface PortOwner {
   /** Whether a delivery is going on somewhere up the stack. */
   delivering(): boolean;
   deliver(act: () => boolean): boolean;
+  forget(): void;
   remove(): void;
 }
 
@@ -220,7 +225,10 @@ export class SwitchPort implements NetLink, Disposable {
   setUp(up: boolean): void {
     if (this.#up === up || this.#gone) return;
     this.#up = up;
-    if (!up) this.#queue.length = 0;
+    if (!up) {
+      this.#queue.length = 0;
+      this.#owner.forget();
+    }
     this.#receiver?.linkChanged(up);
   }
 

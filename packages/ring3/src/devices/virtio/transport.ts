@@ -1,80 +1,31 @@
 // A modern (non-transitional) virtio function on PCI: virtio 1.3, section 4.1, with the status machine of section 2.1. What
 // the device does with its buffers is the subclass's. Hard about it: everything that the driver writes may be wrong, at any
 // moment, and the worst answer to it is DEVICE_NEEDS_RESET.
-import { Ring3Error } from "../../binary/error.ts";
-import type { Arena } from "../../memory/arena.ts";
+import { isRing3Error } from "../../binary/error.ts";
 import type { BarIndex } from "../../pci/function.ts";
-import { Feature, type FeatureSet } from "../../specs/virtio/features.ts";
-import {
-  IsrStatus,
-  VIRTIO_COMMON_SIZE,
-  VIRTIO_DEVICE_ID_BASE,
-  VIRTIO_NO_VECTOR,
-  VIRTIO_VENDOR_ID,
-  VirtioCommon,
-} from "../../specs/virtio/registers.ts";
-import type { IoEventFd } from "../../virtual/declaration.ts";
-import {
-  type MemoryMap,
-  msix,
-  pcie,
-  pm,
-  type ResetKind,
-  StateFields,
-  type StateRecord,
-  VirtualFunction,
-} from "../../virtual/index.ts";
+import type { FeatureSet } from "../../specs/virtio/features.ts";
+import { IsrStatus, VIRTIO_NO_VECTOR, VirtioCommon } from "../../specs/virtio/registers.ts";
+import { type MemoryMap, type ResetKind, StateFields, type StateRecord, VirtualFunction } from "../../virtual/index.ts";
 import { type DeviceClock, machineClock } from "../clock.ts";
 import { CommonConfiguration } from "./common-configuration.ts";
+import {
+  BAR,
+  checkOptions,
+  configurationBytes,
+  DEFAULT_QUEUE_SIZE,
+  declareFunction,
+  offeredFeatures,
+  PAGE,
+  Region,
+  type VirtioModel,
+  type VirtioOptions,
+} from "./function-declaration.ts";
 import type { QueueRegisters } from "./queue-registers.ts";
-import { virtioCapability, virtioWindow } from "./window-capability.ts";
 
-/** What every virtio device can be asked for. */
-export interface VirtioOptions {
-  readonly name?: string;
-  /** Entries of each queue at most: a power of two up to 1024; 256 by default. */
-  readonly queueSize?: number;
-  /** Bytes between the places where queues are notified: 4 (default), or 0 for one place for all. */
-  readonly notifyMultiplier?: 0 | 4;
-  /** Whether packed rings are offered; yes by default. */
-  readonly packed?: boolean;
-  /** Whether IN_ORDER is offered; no by default. */
-  readonly inOrder?: boolean;
-  /** Whether NOTIF_CONFIG_DATA is offered; no by default. */
-  readonly notificationConfigData?: boolean;
-  readonly clock?: DeviceClock;
-  readonly arena?: Arena;
-}
+export type { VirtioModel, VirtioOptions } from "./function-declaration.ts";
 
-/** What a kind of virtio device is. */
-export interface VirtioModel {
-  readonly name: string;
-  readonly deviceId: number;
-  readonly classCode: number;
-  readonly queues: number;
-  /** Features of the device itself. */
-  readonly features: Iterable<number>;
-  /** Bytes of its configuration. */
-  readonly configSize: number;
-}
-
-const BAR = 0;
-/** Each structure has a page of its own, so that clients can treat them differently. */
-const Region = {
-  COMMON: 0x0000,
-  ISR: 0x1000,
-  DEVICE: 0x2000,
-  NOTIFY: 0x3000,
-  VECTORS: 0x4000,
-  PENDING: 0x6000,
-} as const;
-const BAR_SIZE = 0x8000;
-const PAGE = 0x1000;
-const MAXIMUM_QUEUE_SIZE = 1024;
 /** What one notification may cost before others get their turn, in the units that `serveOne` counts. */
 const BURST = 256;
-/** Subsystem id of a non-transitional device: 0x40 or higher, section 4.1.2.1. */
-const SUBSYSTEM_ID = 0x0040;
 
 /** A virtio function. Subclasses serve its queues. */
 export abstract class VirtioFunction extends VirtualFunction {
@@ -87,69 +38,30 @@ export abstract class VirtioFunction extends VirtualFunction {
   #configDirty = false;
   #isr = 0;
   #suspended = false;
+  /** Calls that are inside {@link guarded}: with memory that is reached by messages, anything may come meanwhile. */
+  #inside = 0;
+  #resets = 0;
+  /** The status before a reset that came while something was going on: it reads as 0 when that has ended. */
+  #outlived: number | undefined;
 
   protected constructor(model: VirtioModel, options: VirtioOptions) {
-    const { queueSize = 256, notifyMultiplier = 4 } = options;
-    if (queueSize < 1 || queueSize > MAXIMUM_QUEUE_SIZE || (queueSize & (queueSize - 1)) !== 0) {
-      throw new Ring3Error(
-        "VIRTIO_OPTION",
-        `queueSize is a power of two up to ${MAXIMUM_QUEUE_SIZE}, not ${queueSize}`,
-      );
-    }
+    checkOptions(options);
+    const { queueSize = DEFAULT_QUEUE_SIZE, notifyMultiplier = 4 } = options;
     const window = { read: noWindow, write: noWindow } as { read: WindowRead; write: WindowWrite };
-    super({
-      name: options.name ?? model.name,
-      modelVersion: 1,
-      vendorId: VIRTIO_VENDOR_ID,
-      deviceId: VIRTIO_DEVICE_ID_BASE + model.deviceId,
-      subsystemVendorId: VIRTIO_VENDOR_ID,
-      subsystemId: SUBSYSTEM_ID + model.deviceId,
-      revision: 1,
-      classCode: model.classCode,
-      interruptPin: "A",
-      bars: { [BAR]: { size: BAR_SIZE, ioEventFds: doorbells(model.queues, notifyMultiplier) } },
-      capabilities: [
-        pm(),
-        pcie(),
-        msix({
-          vectors: model.queues + 1,
-          table: { bar: BAR, offset: Region.VECTORS },
-          pendingBits: { bar: BAR, offset: Region.PENDING },
-        }),
-        virtioCapability("COMMON", { bar: BAR, offset: Region.COMMON, size: VIRTIO_COMMON_SIZE }),
-        virtioCapability("ISR", { bar: BAR, offset: Region.ISR, size: 4 }),
-        virtioCapability("DEVICE", { bar: BAR, offset: Region.DEVICE, size: Math.ceil(model.configSize / 4) * 4 }),
-        virtioCapability(
-          "NOTIFY",
-          { bar: BAR, offset: Region.NOTIFY, size: Math.max(4, notifyMultiplier * model.queues) },
-          notifyMultiplier,
-        ),
-        virtioWindow({
-          read: (bar, offset, width) => window.read(bar, offset, width),
-          write: (bar, offset, width, value) => window.write(bar, offset, width, value),
-        }),
-      ],
-      ...(options.arena === undefined ? {} : { arena: options.arena }),
-    });
+    super(
+      declareFunction(model, options, {
+        read: (bar, offset, width) => window.read(bar, offset, width),
+        write: (bar, offset, width, value) => window.write(bar, offset, width, value),
+      }),
+    );
     window.read = (bar, offset, width) => this.#windowRead(bar, offset, width);
     window.write = (bar, offset, width, value) => this.#windowWrite(bar, offset, width, value);
     this.clock = options.clock ?? machineClock;
     this.#multiplier = notifyMultiplier;
-    this.deviceConfig = new Uint8Array(Math.ceil(model.configSize / 4) * 4);
-    const features = [
-      ...model.features,
-      Feature.VERSION_1,
-      Feature.ACCESS_PLATFORM,
-      Feature.INDIRECT_DESC,
-      Feature.EVENT_IDX,
-      Feature.RING_RESET,
-      ...((options.packed ?? true) ? [Feature.RING_PACKED] : []),
-      ...(options.inOrder ? [Feature.IN_ORDER] : []),
-      ...(options.notificationConfigData ? [Feature.NOTIF_CONFIG_DATA] : []),
-    ];
+    this.deviceConfig = new Uint8Array(configurationBytes(model));
     this.#common = new CommonConfiguration(
       {
-        features,
+        features: offeredFeatures(model, options),
         queues: model.queues,
         queueSize,
         vectors: this.interrupts.available.msix,
@@ -232,6 +144,10 @@ export abstract class VirtioFunction extends VirtualFunction {
   protected serve(queue: QueueRegisters): void {
     const { ring } = queue;
     if (ring === undefined || queue.serving || !this.running) return;
+    if (this.#inside > 0) {
+      this.serveLater(queue);
+      return;
+    }
     queue.serving = true;
     this.guarded(() => {
       let budget = BURST;
@@ -282,11 +198,23 @@ export abstract class VirtioFunction extends VirtualFunction {
 
   /** Runs what touches rings and guest memory: a broken rule stops the device until it is reset. */
   protected guarded(act: () => void): void {
+    const resets = this.#resets;
+    this.#inside++;
     try {
       act();
     } catch (error) {
-      this.#needReset(error);
+      // What belongs to a life before a reset says nothing about this one.
+      if (resets === this.#resets) this.#needReset(error);
+      else if (!isRing3Error(error)) this.fail(error);
+    } finally {
+      this.#inside--;
+      if (this.#inside === 0) this.#outlived = undefined;
     }
+  }
+
+  /** Counts resets: whoever exchanges messages with the client may find that there was one. */
+  protected get resets(): number {
+    return this.#resets;
   }
 
   #needReset(error: unknown): void {
@@ -311,7 +239,7 @@ export abstract class VirtioFunction extends VirtualFunction {
     const at = offset % PAGE;
     switch (offset - at) {
       case Region.COMMON:
-        return (this.#common.read(at & ~1) >>> (8 * (at & 1))) & 0xff;
+        return (this.#readCommon(at & ~1) >>> (8 * (at & 1))) & 0xff;
       case Region.ISR:
         return at === 0 ? this.#takeIsr() : 0;
       case Region.DEVICE:
@@ -322,7 +250,7 @@ export abstract class VirtioFunction extends VirtualFunction {
   }
 
   protected override read16(bar: BarIndex, offset: number): number {
-    if (offset < PAGE) return this.#common.read(offset);
+    if (offset < PAGE) return this.#readCommon(offset);
     return this.read8(bar, offset) | (this.read8(bar, offset + 1) << 8);
   }
 
@@ -370,20 +298,32 @@ export abstract class VirtioFunction extends VirtualFunction {
     this.write16(bar, offset + 2, value >>> 16);
   }
 
+  #readCommon(offset: number): number {
+    const value = this.#common.read(offset);
+    if (offset !== VirtioCommon.DEVICE_STATUS || this.#outlived === undefined) return value;
+    return (value & ~0xff) | this.#outlived;
+  }
+
+  /** The driver has something in `queue`. */
+  #tell(queue: QueueRegisters): void {
+    if (this.#inside > 0) this.serveLater(queue);
+    else this.notified(queue);
+  }
+
   #enable(queue: QueueRegisters): void {
     this.guarded(() => queue.enable(this.memory, this.negotiated));
     // A queue that was reset comes back while the device runs.
-    if (this.running && queue.enabled) this.notified(queue);
+    if (this.running && queue.enabled) this.#tell(queue);
   }
 
   #notify(offset: number, value: number): void {
     const index = this.#multiplier === 0 ? value : Math.floor(offset / this.#multiplier);
     const queue = this.queues[index];
-    if (queue?.ring !== undefined && this.running) this.notified(queue);
+    if (queue?.ring !== undefined && this.running) this.#tell(queue);
   }
 
   #notifyAll(): void {
-    for (const queue of this.queues) if (queue.ring !== undefined && this.running) this.notified(queue);
+    for (const queue of this.queues) if (queue.ring !== undefined && this.running) this.#tell(queue);
   }
 
   #takeIsr(): number {
@@ -441,6 +381,8 @@ export abstract class VirtioFunction extends VirtualFunction {
   }
 
   #resetState(): void {
+    this.#resets++;
+    if (this.#inside > 0 && this.#common.status !== 0) this.#outlived ??= this.#common.status;
     this.#isr = 0;
     this.#common.reset();
     this.interrupts.level(false);
@@ -472,6 +414,11 @@ export abstract class VirtioFunction extends VirtualFunction {
     };
   }
 
+  /** What was used lies in the driver's memory, and may be more than the state knows of. */
+  protected override onStale(): void {
+    if (this.#common.driverReady && this.#common.needReset()) this.#interruptConfig();
+  }
+
   protected override restoreDevice(state: StateRecord): void {
     const fields = new StateFields(state, "virtio");
     const configDirty = fields.boolean("configDirty");
@@ -488,18 +435,11 @@ export abstract class VirtioFunction extends VirtualFunction {
     this.deviceConfig.set(config);
     this.#configDirty = configDirty;
     this.#isr = isr;
+    // Without MSI-X the line is the OR of the causes, section 4.1.4.5.1.
+    if (isr !== 0 && this.interrupts.mode !== "msix") this.interrupts.level(true);
     this.restored();
     this.#resume();
   }
-}
-
-/** Notifications that need no message: the place says which queue it is, or the value. */
-function doorbells(queues: number, multiplier: number): IoEventFd[] {
-  return Array.from({ length: queues }, (_, queue) => ({
-    offset: Region.NOTIFY + multiplier * queue,
-    size: 2,
-    ...(multiplier === 0 ? { match: BigInt(queue) } : {}),
-  }));
 }
 
 type WindowRead = (bar: number, offset: number, width: 1 | 2 | 4) => number;

@@ -45,6 +45,7 @@ export class Controller {
   readonly #clock: Clock;
   readonly #gone: AbortSignal;
   readonly #address: string;
+  #interruptions = 0;
 
   /** Reads CAP and VS. Throws `NVME_ABSENT`, `NVME_PROTOCOL`, `NVME_UNSUPPORTED`. */
   constructor(registers: Registers, address: string, clock: Clock, gone: AbortSignal) {
@@ -170,10 +171,19 @@ export class Controller {
     }
   }
 
+  /** Ends what is being waited for: what this controller was told, the function has forgotten. */
+  interrupt(): void {
+    this.#interruptions++;
+  }
+
   async #until(done: (csts: number) => boolean, what: string, timeoutMs?: number): Promise<void> {
     const limitMs = timeoutMs ?? this.capabilities.readyTimeoutMs;
     const deadline = this.#clock.now() + limitMs;
+    const interruptions = this.#interruptions;
     for (;;) {
+      if (this.#interruptions !== interruptions) {
+        throw new Ring3Error("NVME_NOT_READY", `${this.#address} lost its state while it was awaited ${what}`);
+      }
       const csts = this.#registers.read32(Nvme.CSTS);
       if (csts === ALL_ONES) throw this.#absent();
       if (done(csts)) return;

@@ -209,13 +209,13 @@ export class NvmeDriver implements AsyncDisposable {
       events.on("removal-requested", ({ graceMs }) => void this.#letGo(graceMs)),
       events.on("removed", ({ reason }) => engine.fail(removedError(this.#fn, reason))),
       events.on("error", ({ description }) => this.#waitForRecovery(description)),
-      events.on("recovered", ({ description }) => void engine.recover(description)),
+      events.on("recovered", ({ description }) => void engine.recoverAnew(description)),
       events.on("resumed", ({ sleptMs }) => {
         this.#sleptMs = sleptMs;
-        void engine.recover(`the machine slept for ${sleptMs} ms`);
+        void engine.recoverAnew(`the machine slept for ${sleptMs} ms`);
       }),
       events.on("reset", () => {
-        if (!engine.resetting) void engine.recover("somebody reset the function");
+        if (!engine.resetting) void engine.recoverAnew("somebody reset the function");
       }),
       events.on("power", ({ state }) => {
         if (state === "D0" && this.#lostState()) void engine.recover("the function was powered down");

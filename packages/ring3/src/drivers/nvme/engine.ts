@@ -47,6 +47,7 @@ export class Engine implements QueueOwner, Recoverable {
   readonly #adminLayout: QueueLayout;
   /** Set-up or recovery is under way: an admin command that fails ends it instead of starting another. */
   #fragile = true;
+  #begun = false;
   #failure: Ring3Error | undefined;
   /** Why no new I/O is taken. */
   #ending: Ring3Error | undefined;
@@ -118,6 +119,7 @@ export class Engine implements QueueOwner, Recoverable {
     await this.#enable();
     this.queueLimit = await this.#negotiate();
     this.#fragile = false;
+    this.#begun = true;
   }
 
   async #enable(): Promise<void> {
@@ -234,6 +236,23 @@ export class Engine implements QueueOwner, Recoverable {
     return this.#recovery.start(reason);
   }
 
+  /**
+   * As {@link recover}, for a function that came back without its state, or with an old one: also where a recovery was
+   * under way. A driver that is only starting fails.
+   */
+  recoverAnew(reason: string): Promise<void> {
+    if (this.#begun) return this.#recovery.startAnew(reason);
+    this.interrupt(
+      new Ring3Error("NVME_NOT_READY", `${this.address} lost its state while the driver started: ${reason}`),
+    );
+    return Promise.resolve();
+  }
+
+  interrupt(error: Ring3Error): void {
+    this.controller.interrupt();
+    this.#adminQueue.refuse(error);
+  }
+
   freeze(): void {
     this.#fragile = true;
     this.#adminQueue.freeze();
@@ -295,6 +314,7 @@ export class Engine implements QueueOwner, Recoverable {
     const error = this.#goneReason() ?? failure;
     this.#failure = error;
     this.#ending = error;
+    this.#recovery.stop();
     // Whoever is told that a command failed may use its memory again, so the controller must not.
     stopBusMaster(this.fn);
     this.#queues.fail(error);

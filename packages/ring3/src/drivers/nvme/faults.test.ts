@@ -137,6 +137,50 @@ test("a platform error: the driver waits for recovery", () =>
     assert.equal((await read).length, 512);
   }));
 
+/** The function comes back without its state, as a server does that died and was started again. */
+function loseState(device: FakeNvme): void {
+  device.loseRegisters();
+  device.fn.events.emit("recovered", { description: "the server is back" });
+}
+
+test("lost once more while it is brought back: the recovery begins anew and awaits no time-out", () => {
+  const clock = new VirtualClock();
+  return running(
+    async (nvme, device) => {
+      let losses = 3;
+      device.hooks.command = ({ queueId }) => {
+        if (queueId !== 0 || losses-- <= 0) return undefined;
+        setImmediate(() => loseState(device));
+        return "swallow";
+      };
+      const startMs = clock.now();
+      loseState(device);
+      assert.equal((await nvme.namespace(1).read(0, 1)).length, 512);
+      assert.ok(clock.now() - startMs < 500, `${clock.now() - startMs} ms`);
+      assert.ok(losses <= 0, "all of them happened");
+    },
+    { clock, adminTimeoutMs: 500 },
+  );
+});
+
+test("lost again and again while it is brought back: that has an end", () =>
+  running(async (nvme, device) => {
+    device.hooks.command = ({ queueId }) => {
+      if (queueId === 0) setImmediate(() => loseState(device));
+      return queueId === 0 ? "swallow" : undefined;
+    };
+    loseState(device);
+    await assert.rejects(nvme.namespace(1).read(0, 1), { code: "NVME_FAILED" });
+  }));
+
+test("lost while the driver starts: the start fails, and two set-ups never run at once", () =>
+  startFails((device) => {
+    device.hooks.command = () => {
+      setImmediate(() => loseState(device));
+      return "swallow";
+    };
+  }, "NVME_NOT_READY"));
+
 test("pulled out in mid-I/O: everything rejects, at once", () =>
   running(async (nvme, device) => {
     device.hooks.command = (command) => (command.queueId > 0 ? "hold" : undefined);

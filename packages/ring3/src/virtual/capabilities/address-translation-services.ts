@@ -1,4 +1,5 @@
 // Translations asked of the IOMMU and kept. PCIe 6.0, section 10.5.1.
+import { Ring3Error } from "../../binary/error.ts";
 import { AddressTranslationServices } from "../../pci/capabilities/address-translation-services.ts";
 import type { CapabilityBuilder } from "../capability-builder.ts";
 
@@ -10,11 +11,14 @@ export interface AddressTranslationServicesOptions {
   readonly pageAlignedRequest?: boolean;
 }
 
-/** Address translation services. */
+/** Address translation services. Throws `DECLARATION_INVALID`. */
 export function ats(options: AddressTranslationServicesOptions = {}): CapabilityBuilder {
   const { invalidateQueueDepth = 32, pageAlignedRequest = true } = options;
   if (!Number.isInteger(invalidateQueueDepth) || invalidateQueueDepth < 1 || invalidateQueueDepth > 32) {
-    throw new RangeError(`the invalidate queue takes 1 to 32 requests, not ${invalidateQueueDepth}`);
+    throw new Ring3Error(
+      "DECLARATION_INVALID",
+      `the invalidate queue takes 1 to 32 requests, not ${invalidateQueueDepth}`,
+    );
   }
   return {
     group: AddressTranslationServices,

@@ -1,4 +1,5 @@
 // Requests that name their address space. PCIe 6.0, section 7.8.9. Only what the function supports can be enabled.
+import { Ring3Error } from "../../binary/error.ts";
 import { ProcessAddressSpaceId } from "../../pci/capabilities/process-address-space-id.ts";
 import type { CapabilityBuilder } from "../capability-builder.ts";
 
@@ -10,11 +11,11 @@ export interface ProcessAddressSpaceIdOptions {
   readonly privilegedMode?: boolean;
 }
 
-/** Process address space ids. */
+/** Process address space ids. Throws `DECLARATION_INVALID`. */
 export function pasid(options: ProcessAddressSpaceIdOptions = {}): CapabilityBuilder {
   const { width = 20, executePermission = false, privilegedMode = false } = options;
   if (!Number.isInteger(width) || width < 1 || width > 20) {
-    throw new RangeError(`a process address space id has 1 to 20 bits, not ${width}`);
+    throw new Ring3Error("DECLARATION_INVALID", `a process address space id has 1 to 20 bits, not ${width}`);
   }
   const { CAPABILITY, CONTROL } = ProcessAddressSpaceId;
   return {
