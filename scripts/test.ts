@@ -1,4 +1,6 @@
-// Runs the tests: `test.ts` all, `test.ts unit` the quick loop, `test.ts guest` those inside the guest.
+// Runs the tests: `test.ts` all, `test.ts unit` the quick loop, `test.ts migration` devices in processes of their own that
+// move, die and come back, `test.ts hostile` clients, servers and drivers that send
+// anything (RING3_HOSTILE=full: much more of it), `test.ts guest` those inside the guest.
 // Ends with one line that counts everything, whatever ran in between.
 import { globSync } from "node:fs";
 import { join } from "node:path";
@@ -29,19 +31,21 @@ async function runFiles(title: string, patterns: readonly string[], concurrency:
 }
 
 const which = process.argv[2] ?? "all";
-if (!["all", "unit", "guest"].includes(which)) {
-  console.error("usage: test.ts [unit|guest]");
+if (!["all", "unit", "migration", "hostile", "guest"].includes(which)) {
+  console.error("usage: test.ts [unit|migration|hostile|guest]");
   process.exit(2);
 }
 
-if (which !== "guest") {
+if (which === "all" || which === "unit") {
   await runFiles("unit", ["packages/**/*.test.ts", "tests/architecture/*.test.ts", "tests/contract/*.test.ts"], 2);
 }
-if (which !== "unit") {
+if (which === "all" || which === "migration") await runFiles("migration", ["tests/migration/*.test.ts"], 2);
+if (which === "all" || which === "hostile") await runFiles("hostile", ["tests/hostile/*.test.ts"], 2);
+if (which === "all" || which === "guest") {
   const { prepare } = await import("../tests/guest/setup.ts");
   console.log("\n== set-up of the guest");
   await prepare("debian", (line) => console.log(line));
-  await runFiles("guest", ["tests/guest/*.test.ts"], 1);
+  await runFiles("guest", ["tests/lspci/*.test.ts", "tests/guest/*.test.ts", "tests/served/*.test.ts"], 1);
 }
 
 console.log(`\n${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);

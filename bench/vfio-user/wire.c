@@ -1,5 +1,5 @@
-/* The peer on the wire. "echo" answers vfio-user reads with bytes of its own by one recvmsg and one send: no server can be
- * faster. The other words are a client that blocks, as QEMU does; each prints one line of figures. */
+/* The peer on the wire. "echo" answers vfio-user reads with bytes of its own, by one recvmsg for whatever came and one send
+ * for each reply: no server can be faster. The other words are a client that blocks, as QEMU does; each prints one line of figures. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdint.h>
@@ -52,18 +52,33 @@ static int echo(const char *path) {
   puts("ready");
   fflush(stdout);
   int fd = accept(listener, NULL, NULL);
-  static uint8_t in[4096], out[4096];
+  static uint8_t in[1 << 16], out[(1 << 20) + 32];
   char control[256];
-  for (;;) {
-    struct iovec part = { in, sizeof in };
+  for (size_t held = 0;;) {
+    struct iovec part = { in + held, sizeof in - held };
     struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control };
     ssize_t size = recvmsg(fd, &message, 0);
     if (size <= 0) return 0;
-    struct header *request = (void *)in, *reply = (void *)out;
-    memcpy(out, in, size < 32 ? size : 32);
-    reply->flags = REPLY;
-    reply->size = request->command == REGION_READ ? 32 + ((struct access *)in)->count : (uint32_t)size;
-    if (send(fd, out, reply->size, MSG_NOSIGNAL) < 0) return 0;
+    held += size;
+    size_t at = 0;
+    for (struct header request; held - at >= sizeof request; at += request.size) {
+      memcpy(&request, in + at, sizeof request);
+      if (request.size < sizeof request || request.size > sizeof in) return 1;
+      if (held - at < request.size) break;
+      if (request.flags & NO_REPLY) continue;
+      struct access *reply = (void *)out;
+      memcpy(out, in + at, request.size < 32 ? request.size : 32);
+      reply->header.flags = REPLY;
+      if (request.command == REGION_READ) reply->header.size = 32 + reply->count;
+      if (reply->header.size > sizeof out) return 1;
+      for (size_t sent = 0; sent < reply->header.size;) {
+        ssize_t part = send(fd, out + sent, reply->header.size - sent, MSG_NOSIGNAL);
+        if (part < 0) return 0;
+        sent += part;
+      }
+    }
+    memmove(in, in + at, held - at);
+    held -= at;
   }
 }
 

@@ -180,7 +180,7 @@ export function deviceContract(name: string, open: OpenDevice): void {
 }
 
 /** Config space as dwords, without the zeros at the end. */
-export function goldenDump(fn: PciFunction): string[] {
+function goldenDump(fn: PciFunction): string[] {
   const dwords: string[] = [];
   for (let offset = 0; offset < fn.config.size; offset += 4) {
     dwords.push(fn.config.read32(offset).toString(16).padStart(8, "0"));

@@ -51,6 +51,14 @@ type SingleValue<D extends OptionDeclaration> = D extends { kind: "integer"; ini
 export interface Input<O extends OptionDeclarations = OptionDeclarations> {
   readonly operands: readonly string[];
   readonly options: { readonly [K in keyof O]: OptionValue<O[K]> };
+  /** Operands and options in the order in which they were written, for commands where it counts. */
+  readonly order: readonly GivenWord[];
+}
+
+/** An operand (`option` is absent), or an option by its long name; flags have no value. */
+export interface GivenWord {
+  readonly option: string | undefined;
+  readonly value: string | undefined;
 }
 
 interface Example {

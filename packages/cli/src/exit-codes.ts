@@ -22,6 +22,14 @@ export const EXIT_CODES: readonly (readonly [code: string, meaning: string])[] =
   ["130", "interrupted by Ctrl-C (143: by SIGTERM); everything was closed or put back"],
 ];
 
+const USAGE: ReadonlySet<string> = new Set([
+  "USAGE",
+  "ADDRESS_INVALID",
+  "FIELD_UNKNOWN",
+  "FIELD_VALUE",
+  "FILTER_INVALID",
+  "SETPCI_SYNTAX",
+]);
 const NOT_PERMITTED: ReadonlySet<string> = new Set(["NOT_ROOT", "PERMISSION_DENIED"]);
 const NOT_FOUND: ReadonlySet<string> = new Set([
   "FUNCTION_NOT_FOUND",
@@ -43,6 +51,7 @@ const BUSY: ReadonlySet<string> = new Set([
   "NODE_OWNED",
   "NO_IOMMU",
   "NO_IOMMU_GROUP",
+  "RESET_UNAVAILABLE",
   "SOCKET_IN_USE",
   "SRIOV_UNAVAILABLE",
   "VFS_EXIST",
@@ -53,7 +62,7 @@ const NOT_FOUND_ERRNO: ReadonlySet<string> = new Set(["ENOENT", "ENODEV", "ECONN
 /** The exit status for a failure, by its stable code first, then by its errno. */
 export function exitCodeOf(code: string | undefined, errno: string | undefined): ExitCode {
   if (code !== undefined) {
-    if (code === "USAGE" || code === "ADDRESS_INVALID") return ExitCode.USAGE;
+    if (USAGE.has(code)) return ExitCode.USAGE;
     if (NOT_PERMITTED.has(code)) return ExitCode.NOT_PERMITTED;
     if (NOT_FOUND.has(code)) return ExitCode.NOT_FOUND;
     if (BUSY.has(code)) return ExitCode.BUSY;

@@ -1,6 +1,6 @@
 // From the words of a command line to the typed input of a command. Every mistake is a UsageError that says what to write.
 import { parseArgs } from "node:util";
-import type { Command, Input, IntegerBounds, OptionDeclaration, OptionDeclarations } from "./command.ts";
+import type { Command, GivenWord, Input, IntegerBounds, OptionDeclaration, OptionDeclarations } from "./command.ts";
 import { GLOBAL_OPTIONS } from "./command.ts";
 import { UsageError } from "./usage-error.ts";
 
@@ -15,35 +15,40 @@ export interface ParsedCommand {
 /** Parses what follows the command's name. `--help` is noticed before anything else is checked. */
 export function parseCommand(declared: Command, words: readonly string[]): ParsedCommand {
   const all: OptionDeclarations = { ...GLOBAL_OPTIONS, ...declared.options };
-  const { values, positionals } = parseWords(all, words);
+  const { values, positionals, order } = parseWords(all, words);
   const read = (names: OptionDeclarations): Record<string, Value> => {
     return Object.fromEntries(
       Object.entries(names).map(([name, option]) => [name, valueOf(name, option, values[name])]),
     );
   };
   const global = read(GLOBAL_OPTIONS) as ParsedCommand["global"];
-  if (global.help) return { input: { operands: [], options: {} }, global };
+  if (global.help) return { input: { operands: [], options: {}, order }, global };
   checkOperands(declared, positionals);
-  return { input: { operands: positionals, options: read(declared.options) }, global };
+  return { input: { operands: positionals, options: read(declared.options), order }, global };
 }
 
 function parseWords(
   options: OptionDeclarations,
   words: readonly string[],
-): { values: Record<string, Given>; positionals: string[] } {
+): { values: Record<string, Given>; positionals: string[]; order: GivenWord[] } {
   const entries = Object.entries(options).map(([name, { kind, short }]) => {
     const type: "boolean" | "string" = kind === "flag" ? "boolean" : "string";
     const multiple = kind === "texts" || kind === "integers";
     return [name, { type, multiple, ...(short === undefined ? {} : { short }) }] as const;
   });
   try {
-    const { values, positionals } = parseArgs({
+    const { values, positionals, tokens } = parseArgs({
       args: [...words],
       options: Object.fromEntries(entries),
       allowPositionals: true,
       strict: true,
+      tokens: true,
     });
-    return { values: values as Record<string, Given>, positionals };
+    const order = tokens.flatMap((token): GivenWord[] => {
+      if (token.kind === "positional") return [{ option: undefined, value: token.value }];
+      return token.kind === "option" ? [{ option: token.name, value: token.value }] : [];
+    });
+    return { values: values as Record<string, Given>, positionals, order };
   } catch (error) {
     throw new UsageError(explain(error, options), { cause: error });
   }

@@ -31,7 +31,7 @@ async function everyCommand(table: CommandTable, path: string[] = []): Promise<{
 test("every command explains itself with examples that its own parser takes", async () => {
   const { parseCommand } = await import("./parse.ts");
   const commands = await everyCommand(COMMANDS);
-  assert.equal(commands.length, 17);
+  assert.ok(commands.length >= 24, `${commands.length} commands`);
   for (const { path, command } of commands) {
     const { status, stdout, stderr } = await captured([...path, "--help"]);
     assert.deepEqual([status, stderr], [0, ""]);

@@ -13,6 +13,15 @@ export const COMMANDS: CommandTable = {
   nvme: async () => (await import("./commands/nvme.ts")).nvme,
   edu: async () => (await import("./commands/edu.ts")).edu,
   serve: async () => (await import("./commands/serve.ts")).serve,
+  dump: async () => (await import("./commands/dump.ts")).dump,
+  "sysfs-tree": async () => (await import("./commands/sysfs-tree.ts")).sysfsTree,
+  lspci: async () => (await import("./commands/lspci.ts")).lspciCommand,
+  setpci: async () => (await import("./commands/setpci.ts")).setpci,
+  groups: async () => (await import("./commands/groups.ts")).groups,
+  who: async () => (await import("./commands/who.ts")).who,
+  reset: async () => (await import("./commands/reset.ts")).reset,
+  peek: async () => (await import("./commands/peek.ts")).peek,
+  poke: async () => (await import("./commands/peek.ts")).poke,
   new: async () => (await import("./commands/new.ts")).newGroup,
 };
 

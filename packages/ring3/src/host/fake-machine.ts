@@ -247,7 +247,9 @@ export class FakeMachine implements Disposable {
       writeFileSync(path, `${value === "" ? "(null)" : value}\n`);
     } else if (name === "sriov_numvfs") {
       this.#setVfs(basename(dirname(path)), Number(value));
-    } else if (name === "sriov_drivers_autoprobe") {
+    } else if (name === "reset") {
+      if ((readText(join(dirname(path), "reset_method")) ?? "") === "") fail("ENOTTY");
+    } else if (name === "sriov_drivers_autoprobe" || name === "reset_method") {
       writeFileSync(path, `${value}\n`);
     } else {
       if (!present(this.#at(value, "vendor"))) fail("ENODEV");

@@ -11,6 +11,7 @@ export {
 export { type BindingRecord, boundAddresses, readBindingRecord } from "./binding-records.ts";
 export { type Host, thisHost } from "./binding-steps.ts";
 export { describeHolders, findHolders, type Holder, type Holders } from "./holders.ts";
+export { usesOf } from "./in-use.ts";
 export {
   type HostFunction,
   type HostLink,
@@ -21,11 +22,15 @@ export {
   sysfsAddress,
 } from "./inventory.ts";
 export { type GroupMember, type IommuGroup, isVfioDriver, listGroups, readGroup } from "./iommu-groups.ts";
+export { explainGroup, type GroupIsolation, type Isolation, judgeIsolation } from "./isolation.ts";
 export type { Step } from "./journal.ts";
 export { FunctionNames } from "./names.ts";
-export { listVfioNodes, mayOpen, type VfioNode } from "./nodes.ts";
+export { deviceNode, listVfioNodes, mayOpen, type VfioNode } from "./nodes.ts";
 export { type HostOperations, linuxOperations, type NodeOwner } from "./operations.ts";
 export { type HostPaths, hostPaths, thisMachine } from "./paths.ts";
+export { holdersOf, planReset, type ResetPlan, type ResetRequest, resetFunction } from "./reset.ts";
 export { bindVfs, createVfs, ownsVfs, planVfs, removeVfs } from "./sriov.ts";
+export { parseResourceLines, sysfsAccess, treeAccess } from "./sysfs-access.ts";
+export { type SysfsTreeOptions, writeSysfsTree } from "./sysfs-tree.ts";
 export { type HostEvent, HostEvents, type UeventSource, watchHost } from "./uevents.ts";
 export { currentUser, lookUpGroup, lookUpUser, type User, userName } from "./users.ts";

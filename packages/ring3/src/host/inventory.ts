@@ -212,7 +212,8 @@ function configSize(path: string): number {
   }
 }
 
-function parentBridge(directory: string): string | undefined {
+/** Address of the bridge above the function whose directory this is; `undefined` on a root bus. */
+export function parentBridge(directory: string): string | undefined {
   const real = realPath(directory);
   if (real === undefined) return undefined;
   const parent = basename(dirname(real));

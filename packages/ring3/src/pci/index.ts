@@ -1,3 +1,13 @@
+export {
+  type AccessedFunction,
+  type AccessMethod,
+  type FunctionFacts,
+  type FunctionResource,
+  type RcdLink,
+  ResourceFlag,
+  readConfig,
+} from "./access.ts";
+export { accessFunction, freeAddresses } from "./access-function.ts";
 export { PciAddress } from "./address.ts";
 export { type BarDescription, barSize, decodeBars, readBars, romSize } from "./bar.ts";
 export { type BridgeForwarding, type BridgeWindow, readBridge } from "./bridge.ts";
@@ -38,6 +48,7 @@ export { walkCapabilities, walkExtendedCapabilities } from "./capability-walk.ts
 export { type ClassName, classDescription, className } from "./class-codes.ts";
 export { bytesConfigAccess, type ConfigAccess, ConfigSpace } from "./config-space.ts";
 export { DmaPool, type DmaPoolOptions } from "./dma-pool.ts";
+export { type DumpExtent, type DumpOptions, formatDump, parseDump } from "./dump.ts";
 export { FunctionEventSource, type FunctionEventSourceOptions } from "./events.ts";
 export {
   type ExpressDescription,
@@ -49,6 +60,13 @@ export {
   requestSizeBytes,
 } from "./express.ts";
 export type * from "./function.ts";
+export {
+  type FilteredIds,
+  type FunctionFilter,
+  matchesFilter,
+  parseIdFilter,
+  parseSlotFilter,
+} from "./function-filter.ts";
 export { Header, Header0, Header1, Header2 } from "./header.ts";
 export { type Identification, identify } from "./identification.ts";
 export { PciIds } from "./ids.ts";
@@ -77,4 +95,24 @@ export {
   type WritableKind,
   type WritableValues,
 } from "./register.ts";
+export { capabilityGroups, headerGroups } from "./register-groups.ts";
+export {
+  beyondReach,
+  type FieldOperation,
+  type FieldOutcome,
+  fieldMeaning,
+  formatRegisterNames,
+  type MaskedValue,
+  parseFieldOperation,
+  parseSetpciOperation,
+  parseSetpciWord,
+  type RegisterName,
+  registerNames,
+  runFieldOperation,
+  runSetpciOperation,
+  type SetpciOperation,
+  type SetpciOutcome,
+  type SetpciWrite,
+  traceSetpci,
+} from "./setpci/index.ts";
 export { parseVpd, type Vpd, type VpdKeyword, vpdText } from "./vpd.ts";

@@ -33,6 +33,12 @@ export interface Answer {
   readonly changed: boolean;
 }
 
+interface Write {
+  readonly region: number;
+  readonly offset: number;
+  readonly data: Uint8Array;
+}
+
 type Handler = (payload: Uint8Array, fds: readonly FileDescriptor[]) => Answer | Promise<Answer>;
 
 export interface CommandParts {
@@ -49,6 +55,8 @@ export interface CommandParts {
 }
 
 const DATA = HEADER_SIZE + RegionAccess.size;
+/** Time for the writes of one message before others have their turn. */
+const TURN_MS = 2;
 const NOTHING: Answer = { size: 0, changed: false };
 const CHANGED: Answer = { size: 0, changed: true };
 const TAKES_FDS: ReadonlySet<number> = new Set([Command.DMA_MAP, Command.DEVICE_SET_IRQS]);
@@ -62,6 +70,7 @@ export class ServerCommands implements Disposable {
   readonly #migration: ServerMigration;
   readonly #features: ServerFeatures;
   readonly #handlers: Readonly<Record<number, Handler>>;
+  #disposed = false;
 
   constructor(parts: CommandParts) {
     const { fn, client, counters, options, proposal, persist } = parts;
@@ -114,6 +123,7 @@ export class ServerCommands implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#disposed = true;
     this.#ioFds[Symbol.dispose]();
     this.#interrupts[Symbol.dispose]();
     this.#dma[Symbol.dispose]();
@@ -156,20 +166,46 @@ export class ServerCommands implements Disposable {
   }
 
   /** All writes are checked before the first is done. */
-  #writeMulti(payload: Uint8Array): Answer {
+  #writeMulti(payload: Uint8Array): Answer | Promise<Answer> {
     checkPayload(payload, RegionWriteMulti.size, "REGION_WRITE_MULTI");
     const { wr_cnt } = RegionWriteMulti.from(payload);
     const room = Math.floor((payload.length - RegionWriteMulti.size) / MultiWrite.size);
     if (wr_cnt > BigInt(room)) throw refusal("EINVAL", `${wr_cnt} writes were announced, ${room} came`);
-    const writes = Array.from({ length: Number(wr_cnt) }, (_, i) => {
+    const writes: Write[] = Array.from({ length: Number(wr_cnt) }, (_, i) => {
       const at = RegionWriteMulti.size + i * MultiWrite.size;
       const { offset, region, count } = MultiWrite.from(payload, at);
       if (count > 8) throw refusal("EINVAL", `a write of ${count} bytes, where 8 are possible`);
       this.#regions.check(region, offset, count);
       return { offset: Number(offset), region, data: payload.subarray(at + 16, at + 16 + count) };
     });
-    for (const { offset, region, data } of writes) this.#regions.write(region, offset, data);
-    return { size: RegionWriteMulti.size, payload: payload.subarray(0, RegionWriteMulti.size), changed: true };
+    const answer = { size: RegionWriteMulti.size, payload: payload.slice(0, RegionWriteMulti.size), changed: true };
+    const done = this.#writeFor(writes, 0);
+    if (done === writes.length) return answer;
+    // The message's bytes are overwritten meanwhile.
+    const rest = writes.slice(done).map(({ data, ...place }) => ({ ...place, data: data.slice() }));
+    return this.#writeRest(rest, answer);
+  }
+
+  /** A write can be a lot of work for a device: after a while everybody else has a turn. */
+  async #writeRest(writes: readonly Write[], answer: Answer): Promise<Answer> {
+    for (let at = 0; at < writes.length; ) {
+      await new Promise((resolve) => setImmediate(resolve));
+      if (this.#disposed) throw refusal("EIO", "the client is gone");
+      at = this.#writeFor(writes, at);
+    }
+    return answer;
+  }
+
+  /** Does writes from number `at` on for a short while: where to go on. */
+  #writeFor(writes: readonly Write[], at: number): number {
+    const until = performance.now() + TURN_MS;
+    let next = at;
+    while (next < writes.length) {
+      const { offset, region, data } = writes[next++] as Write;
+      this.#regions.write(region, offset, data);
+      if (performance.now() > until) break;
+    }
+    return next;
   }
 
   #readMigration(payload: Uint8Array): Answer {

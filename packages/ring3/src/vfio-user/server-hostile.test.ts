@@ -3,9 +3,21 @@ import { test } from "node:test";
 import * as fc from "fast-check";
 import { createMemoryFile, EventFd, type FileDescriptor, UnixSocket } from "../linux/index.ts";
 import * as native from "../linux/native.ts";
+import type { BarIndex } from "../pci/function.ts";
 import { BARE_VERSION, FakeClient, message, turn, until, versionPayload } from "./fake-client.ts";
 import { openDescriptors, ServedTestDevice, serveTestDevice } from "./fake-served.ts";
-import { Command, DeviceInfo, DmaAccess, DmaMap, IrqSet, MigrationData, RegionAccess, RegionInfo } from "./messages.ts";
+import {
+  Command,
+  DeviceInfo,
+  DmaAccess,
+  DmaMap,
+  IrqSet,
+  MigrationData,
+  MultiWrite,
+  RegionAccess,
+  RegionInfo,
+  RegionWriteMulti,
+} from "./messages.ts";
 
 const F_SETFL = 4;
 
@@ -210,4 +222,50 @@ test("migration data in pieces of nothing takes no memory", async () => {
   await send();
   const grown = process.memoryUsage().heapUsed - before;
   assert.ok(grown < 2 ** 24, `${grown} bytes for 120,000 pieces`);
+});
+
+/** A device whose registers take their time. */
+class SlowDevice extends ServedTestDevice {
+  protected override write32(bar: BarIndex, offset: number, value: number): void {
+    super.write32(bar, offset, value);
+    for (const until = performance.now() + 0.5; performance.now() < until; );
+  }
+}
+
+function manyWrites(count: number): Uint8Array {
+  const bytes = new Uint8Array(RegionWriteMulti.size + count * MultiWrite.size);
+  bytes.set(RegionWriteMulti.bytes({ wr_cnt: BigInt(count) }));
+  for (let i = 0; i < count; i++) {
+    const write = MultiWrite.bytes({ offset: 8n, region: 0, count: 4, data: BigInt(i) });
+    bytes.set(write, RegionWriteMulti.size + i * MultiWrite.size);
+  }
+  return message(Command.REGION_WRITE_MULTI, bytes);
+}
+
+test("many writes in one message leave others their turns, and come before what follows", async () => {
+  const device = new SlowDevice();
+  await using served = await serveTestDevice({}, device);
+  using client = await FakeClient.open(served.path);
+  client.raw(manyWrites(100));
+  client.send(Command.REGION_READ, RegionAccess.bytes({ offset: 8n, region: 0, count: 4 }), { id: 2 });
+  let turns = 0;
+  while (client.silent) {
+    await turn();
+    turns++;
+  }
+  assert.ok(turns > 10, `${turns} turns`);
+  assert.equal((await client.next()).command, Command.REGION_WRITE_MULTI);
+  assert.equal(new DataView((await client.next()).payload.buffer).getUint32(16, true), 99);
+});
+
+test("a client that leaves in the middle of many writes is noticed at once", async () => {
+  const device = new SlowDevice();
+  await using served = await serveTestDevice({}, device);
+  {
+    using client = await FakeClient.open(served.path);
+    client.raw(manyWrites(4000));
+    await until(() => device.log.length > 0, "the first write");
+  }
+  await until(() => served.server.client === undefined, "the client is gone");
+  assert.ok(device.log.length < 4000);
 });

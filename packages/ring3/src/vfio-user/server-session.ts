@@ -37,7 +37,7 @@ type Request = Pick<Message, "id" | "command" | "flags">;
 const MAXIMUM_FDS = 16;
 const DEFAULT_TRANSFER_BYTES = 1_048_576;
 /** Time for one client before the event loop gets its turn. */
-const TURN_MS = 4;
+const TURN_MS = 2;
 /** How long to look for the next message, once a client was seen to follow up that quickly. */
 const LOOK_MS = 0.05;
 const QUICK_MS = 0.1;
@@ -66,7 +66,7 @@ export class Session implements ClientExchange, RegisterHost {
   #commands: ServerCommands | undefined;
   #twin: Connection | undefined;
   #watch: Watch | undefined;
-  #watched: "readable" | "writable" | undefined;
+  #watched: "readable" | "writable" | "hang-up" | undefined;
   /** A message in the connection's buffer is being handled. */
   #handling = false;
   #pumping = false;
@@ -202,17 +202,15 @@ export class Session implements ClientExchange, RegisterHost {
 
   // --- Receiving --------------------------------------------------------------------------------------------------
 
-  #rewatch(what: "readable" | "writable" | undefined): void {
+  #rewatch(what: "readable" | "writable" | "hang-up"): void {
     if (this.#watched === what || this.#state === "closed") return;
     this.#watch?.[Symbol.dispose]();
     this.#watched = what;
-    this.#watch =
-      what === undefined
-        ? undefined
-        : watch(this.connection.channel.fd, () => this.#pump(), {
-            readable: what === "readable",
-            writable: what === "writable",
-          });
+    const act = what === "hang-up" ? () => this.close("the client left") : () => this.#pump();
+    this.#watch = watch(this.connection.channel.fd, act, {
+      readable: what === "readable",
+      writable: what === "writable",
+    });
   }
 
   /** From the polling loop: one look at the socket. */
@@ -420,7 +418,7 @@ export class Session implements ClientExchange, RegisterHost {
   #answerLater({ id, command, flags }: Message, answer: Promise<Answer>): void {
     const request = { id, command, flags };
     this.#waiting = true;
-    this.#rewatch(undefined);
+    this.#rewatch("hang-up");
     const goOn = (act: () => void): void => {
       if (this.#state !== "open") return;
       this.#waiting = false;

@@ -343,9 +343,9 @@ test("a state that cannot be saved: said at the start, said once later, and no n
     copy.restore(saved.at(-1) as Uint8Array);
     assert.equal(copy.words[2], 5);
     full = true;
-    await client.hangUp();
   }
   await assert.rejects(FakeClient.open(served.path));
+  assert.ok(served.events.some((event) => event.type === "refused" && event.reason.includes("STATE_NOT_SAVED")));
   full = false;
   using client = await FakeClient.open(served.path);
   assert.equal(await registerRead(client, 8), 5);

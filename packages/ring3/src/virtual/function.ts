@@ -19,7 +19,7 @@ import { checkIdentity, restoreBars, saveBars, saveIdentity } from "./function-s
 import { type DmaFault, GuestMemory } from "./guest-memory.ts";
 import { VirtualInterrupts } from "./interrupts.ts";
 import { FunctionModel } from "./model.ts";
-import { decodeState, encodeState } from "./state.ts";
+import { decodeState, encodeState, type StateRecord } from "./state.ts";
 import { StateFields } from "./state-fields.ts";
 import { readUserRegisters, writeUserRegisters } from "./user-registers.ts";
 
@@ -346,18 +346,29 @@ export class VirtualFunction extends FunctionModel implements Disposable {
     const bars = fields.records("bars", 6);
     const interrupts = fields.raw("interrupts");
     const device = fields.raw("device");
-    this.config.restore(config);
+    // Nothing may begin before the model knows that its state is stale.
+    const wasPaused = this.#paused;
+    if (stale) this.pause();
+    try {
+      this.config.restore(config);
+      this.#restoreParts(bars, interrupts, device);
+      if (stale) this.#guard(() => this.onStale());
+    } finally {
+      if (stale && !wasPaused) this.resume();
+    }
+    if (this.#host === undefined) this.#keptState = true;
+  }
+
+  #restoreParts(bars: readonly StateFields[], interrupts: StateRecord, device: StateRecord): void {
     try {
       restoreBars(this.bars, bars);
       this.interrupts.restore(interrupts);
       this.#follow();
       this.restoreDevice(device);
-      if (stale) this.onStale();
     } catch (error) {
       this.powerOn();
       throw error;
     }
-    if (this.#host === undefined) this.#keptState = true;
   }
 
   /** Records an error as hardware does and reports it to the user where the registers say so. Throws `NOT_SUPPORTED`. */

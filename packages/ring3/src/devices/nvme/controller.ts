@@ -150,7 +150,7 @@ export class NvmeController {
       namespaces,
       maxTransferBytes: settings.maxTransferBytes,
       counters: this.io.counters,
-      pageSize: () => this.pageSize,
+      pageSize: () => this.io.pageSize,
     });
   }
 
