@@ -67,7 +67,7 @@ class MortalServers implements AsyncDisposable {
 
 const seed = Number(process.env["RING3_SEED"] ?? 1);
 
-test(`${2 * POINTS} deaths of a server lose nothing (RING3_SEED=${seed})`, async (t) => {
+test(`${2 * POINTS} deaths of a server lose nothing (RING3_SEED=${seed})`, { timeout: 180_000 }, async (t) => {
   const place = folder(t);
   const disk = join(place, "disk");
   writeFileSync(disk, new Uint8Array(BLOCKS * BLOCK_BYTES));

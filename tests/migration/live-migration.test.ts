@@ -15,6 +15,8 @@ import { BLOCK_BYTES, Workload } from "./workload.ts";
 
 const BLOCKS = 2048;
 const PAGE = 4096;
+/** A device that stands still makes a test fail instead of hang. */
+const limit = { timeout: 90_000 } as const;
 const seed = Number(process.env["RING3_SEED"] ?? 1);
 
 interface Place {
@@ -43,37 +45,41 @@ function place(t: TestContext, mappableDoorbells: boolean): Place {
 for (const mappableDoorbells of [false, true]) {
   const doorbells = `doorbells ${mappableDoorbells ? "mapped" : "trapped"}`;
 
-  test(`a driver at work moves to and fro, then its server dies, ${doorbells} (RING3_SEED=${seed})`, async (t) => {
-    const { folder, disk, serve, socket } = place(t, mappableDoorbells);
-    const first = await serve("a");
-    const stated = { state: join(folder, "state") };
-    const second = await serve("b", stated);
-    await using fn = await connect(socket("a"), { reconnect: { timeoutMs: 20_000 } });
-    await using driver = await NvmeDriver.start(fn);
-    const recovered: unknown[] = [];
-    driver.events.on("recovered", (event) => recovered.push(event));
-    const workload = new Workload({ blocks: BLOCKS, workers: 12, seed });
-    workload.start(driver);
-    for (const name of ["b", "a", "b", "a", "b"]) {
+  test(
+    `a driver at work moves to and fro, then its server dies, ${doorbells} (RING3_SEED=${seed})`,
+    limit,
+    async (t) => {
+      const { folder, disk, serve, socket } = place(t, mappableDoorbells);
+      const first = await serve("a");
+      const stated = { state: join(folder, "state") };
+      const second = await serve("b", stated);
+      await using fn = await connect(socket("a"), { reconnect: { timeoutMs: 20_000 } });
+      await using driver = await NvmeDriver.start(fn);
+      const recovered: unknown[] = [];
+      driver.events.on("recovered", (event) => recovered.push(event));
+      const workload = new Workload({ blocks: BLOCKS, workers: 12, seed });
+      workload.start(driver);
+      for (const name of ["b", "a", "b", "a", "b"]) {
+        await workload.completes(60);
+        fn.moveTo(socket(name));
+      }
       await workload.completes(60);
-      fn.moveTo(socket(name));
-    }
-    await workload.completes(60);
-    // Nothing had to be done again: the commands under way went along.
-    assert.deepEqual(recovered, []);
-    await first.kill();
-    await workload.completes(60);
-    await second.kill();
-    const third = await serve("b", stated);
-    await workload.completes(60);
-    await workload.stop();
-    assert.equal(recovered.length, 1);
-    await workload.verify(driver);
-    workload.verifyBytes(readFileSync(disk));
-    for (const { complaints } of [first, second, third]) assert.deepEqual(complaints, []);
-  });
+      // Nothing had to be done again: the commands under way went along.
+      assert.deepEqual(recovered, []);
+      await first.kill();
+      await workload.completes(60);
+      await second.kill();
+      const third = await serve("b", stated);
+      await workload.completes(60);
+      await workload.stop();
+      assert.equal(recovered.length, 1);
+      await workload.verify(driver);
+      workload.verifyBytes(readFileSync(disk));
+      for (const { complaints } of [first, second, third]) assert.deepEqual(complaints, []);
+    },
+  );
 
-  test(`every page that the device writes before the move is in the log, ${doorbells}`, async (t) => {
+  test(`every page that the device writes before the move is in the log, ${doorbells}`, limit, async (t) => {
     const { serve, socket } = place(t, mappableDoorbells);
     const first = await serve("a");
     await serve("b");
@@ -108,7 +114,7 @@ for (const mappableDoorbells of [false, true]) {
   });
 }
 
-test("a move that the other server does not take leaves everything as it was", async (t) => {
+test("a move that the other server does not take leaves everything as it was", limit, async (t) => {
   const { folder, serve, socket } = place(t, false);
   await serve("a");
   const small = join(folder, "small");

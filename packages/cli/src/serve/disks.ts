@@ -33,6 +33,10 @@ export const DISK_OPTIONS = {
     description: "a disk that keeps nothing, to measure everything else",
   },
   "read-only": { kind: "flag", description: "refuse writes; several servers may then share a file" },
+  shared: {
+    kind: "flag",
+    description: "let another server hold the same files, for a device that moves there; only one of them may write",
+  },
   serial: {
     kind: "text",
     value: "TEXT",
@@ -46,6 +50,7 @@ export interface DiskInput {
   readonly memory: readonly bigint[];
   readonly null: readonly bigint[];
   readonly "read-only": boolean;
+  readonly shared: boolean;
 }
 
 export interface Disk {
@@ -69,7 +74,7 @@ export async function openDisks(input: DiskInput, resources: AsyncDisposableStac
     const { fileBacking } = await import("ring3/linux");
     for (const path of input.file) {
       const createBytes = input.create === undefined ? {} : { createBytes: Number(input.create) };
-      const backing = resources.use(fileBacking(path, { readOnly, ...createBytes }));
+      const backing = resources.use(fileBacking(path, { readOnly, shared: input.shared, ...createBytes }));
       disks.push({ backing, description: `${path}, ${binarySize(backing.sizeBytes)}` });
     }
   }

@@ -101,7 +101,7 @@ export class BarAccess {
 
   #answering(bar: BarIndex, offset: number, length: number): VirtualBar | undefined {
     const found = this.#bars[bar];
-    if (found === undefined || !(found.kind === "io" ? this.#io : this.#memory)) return undefined;
+    if (found === undefined || !this.decodes(bar)) return undefined;
     return Number.isInteger(offset) && offset >= 0 && offset <= found.size - length ? found : undefined;
   }
 }
