@@ -159,7 +159,7 @@ test(`${BATCHES * SESSIONS_PER_BATCH} servers that lie (seed ${SEED})`, async (t
           codes.set("nothing", (codes.get("nothing") ?? 0) + 1);
         } catch (error) {
           for (const each of apart(error)) {
-            if (!isRing3Error(each)) throw new Error(where, { cause: each });
+            if (!isRing3Error(each)) throw new Error(where, { cause: error });
             codes.set(each.code, (codes.get(each.code) ?? 0) + 1);
           }
         }

@@ -183,6 +183,23 @@ describe("about the device", () => {
     );
   });
 
+  test("memory that is offered for any region, config space too, is let go of at the end", async () => {
+    await attempt([[]]);
+    const before = openFilesCount();
+    const codes = await attempt(
+      Array.from({ length: 8 }, (_, index) => [
+        {
+          command: about,
+          after: index,
+          times: 1,
+          pieces: [{ payload: region(index, { flags: 7 }), fds: [4096, 4096] }],
+        },
+      ]),
+    );
+    assert.deepEqual(new Set(codes), new Set(["nothing"]));
+    assert.equal(openFilesCount(), before);
+  });
+
   test("areas that cannot be mapped are not", async () => {
     const size = 0x4000n;
     const scenes: readonly (readonly [name: string, piece: Piece, areas: readonly (readonly [number, number])[]])[] = [

@@ -50,9 +50,12 @@ export function openSession(
       throw new Ring3Error("NOT_SUPPORTED", `what is served at ${path} is no PCI device`);
     }
     for (let index = 0; index <= Region.CONFIG; index++) regions.push(device.region(index));
-    if ((regions[Region.CONFIG]?.size ?? 0) < MINIMUM_CONFIG_BYTES) {
+    const config = regions[Region.CONFIG];
+    if (config === undefined || config.size < MINIMUM_CONFIG_BYTES) {
       throw new Ring3Error("NOT_SUPPORTED", `the device at ${path} has no config space; is it a PCI function?`);
     }
+    // Config space is never mapped, whatever a server sends for that.
+    closeFiles(config);
     for (let bar = 0; bar <= Region.BAR5 && options.doorbells; bar++) {
       if ((regions[bar]?.size ?? 0) > 0) doorbells.set(bar, device.ioEventFds(bar));
     }
