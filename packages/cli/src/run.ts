@@ -21,6 +21,7 @@ export const COMMANDS: CommandTable = {
   who: async () => (await import("./commands/who.ts")).who,
   reset: async () => (await import("./commands/reset.ts")).reset,
   peek: async () => (await import("./commands/peek.ts")).peek,
+  watch: async () => (await import("./commands/watch.ts")).watch,
   poke: async () => (await import("./commands/peek.ts")).poke,
   new: async () => (await import("./commands/new.ts")).newGroup,
 };

@@ -10,6 +10,9 @@ export {
 } from "./binding.ts";
 export { type BindingRecord, boundAddresses, readBindingRecord } from "./binding-records.ts";
 export { type Host, thisHost } from "./binding-steps.ts";
+export { ERROR_SEVERITIES, type ErrorCounters, type ErrorSeverity, readErrorCounters } from "./error-counters.ts";
+export { type ErrorPacket, FunctionLook, type LinkState, type Observation } from "./function-look.ts";
+export { type FunctionWatchOptions, type WatchEvent, watchFunctions } from "./function-watch.ts";
 export { describeHolders, findHolders, type Holder, type Holders } from "./holders.ts";
 export { usesOf } from "./in-use.ts";
 export {
