@@ -10,6 +10,7 @@ export {
 } from "./binding.ts";
 export { type BindingRecord, boundAddresses, readBindingRecord } from "./binding-records.ts";
 export { type Host, thisHost } from "./binding-steps.ts";
+export { ecamAccess } from "./ecam-access.ts";
 export { ERROR_SEVERITIES, type ErrorCounters, type ErrorSeverity, readErrorCounters } from "./error-counters.ts";
 export { type ErrorPacket, FunctionLook, type LinkState, type Observation } from "./function-look.ts";
 export { type FunctionWatchOptions, type WatchEvent, watchFunctions } from "./function-watch.ts";
@@ -31,6 +32,7 @@ export { FunctionNames } from "./names.ts";
 export { deviceNode, listVfioNodes, mayOpen, type VfioNode } from "./nodes.ts";
 export { type HostOperations, linuxOperations, type NodeOwner } from "./operations.ts";
 export { type HostPaths, hostPaths, thisMachine } from "./paths.ts";
+export { procAccess } from "./proc-access.ts";
 export { holdersOf, planReset, type ResetPlan, type ResetRequest, resetFunction } from "./reset.ts";
 export { bindVfs, createVfs, ownsVfs, planVfs, removeVfs } from "./sriov.ts";
 export { parseResourceLines, sysfsAccess, treeAccess } from "./sysfs-access.ts";
