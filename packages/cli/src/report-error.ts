@@ -3,7 +3,6 @@ import type { Surroundings } from "./context.ts";
 import { exitCodeOf } from "./exit-codes.ts";
 import { Interruption } from "./interruption.ts";
 import { styleFor, toJson } from "./text.ts";
-import { UsageError } from "./usage-error.ts";
 
 /** Prints `error` to stderr and returns the exit status that it means. */
 export function reportError(error: unknown, surroundings: Surroundings, json: boolean): number {
@@ -18,8 +17,7 @@ export function reportError(error: unknown, surroundings: Surroundings, json: bo
     stderr.write(`${toJson({ error: { code: code ?? "INTERNAL", message, errno, call, exitCode } })}\n`);
   } else {
     stderr.write(`${styleFor(stderr.isTTY === true, environment).red("ring3:")} ${message}\n`);
-    if (error instanceof UsageError)
-      stderr.write("ring3 --help lists the commands; with --help each explains itself\n");
+    if (code === "USAGE") stderr.write("ring3 --help lists the commands; with --help each explains itself\n");
   }
   // An error without a code is our mistake or Node's: its place helps, but only whoever asks for it.
   if (environment["RING3_DEBUG"] !== undefined && error instanceof Error) stderr.write(`${error.stack}\n`);
@@ -37,7 +35,7 @@ function parts(error: unknown): { code?: string; errno?: string; call?: string }
   if (typeof error !== "object" || error === null) return {};
   const { code, errno, call } = error as Record<string, unknown>;
   // Node's own errors put the errno's name into `code`.
-  const system = typeof code === "string" && /^E[A-Z0-9]+$/.test(code) && !(error instanceof UsageError);
+  const system = typeof code === "string" && /^E[A-Z0-9]+$/.test(code);
   return {
     ...(typeof code === "string" ? { code } : {}),
     ...(typeof errno === "string" ? { errno } : system ? { errno: code } : {}),

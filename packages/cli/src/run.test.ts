@@ -260,7 +260,7 @@ test("as a process: a reader that leaves early is no failure", async () => {
 test("--version and ls load neither the FFI nor the drivers", async () => {
   const program = `
     process.argv = ["node", "ring3", ...process.env.WORDS.split(" ")];
-    await import(${JSON.stringify(main)});
+    await (await import(${JSON.stringify(main)})).ended;
     const { readFileSync } = await import("node:fs");
     process.stderr.write(/koffi.*\\.node/.test(readFileSync("/proc/self/maps", "utf8")) ? "koffi" : "clean");`;
   for (const words of ["--version", "ls", "--help"]) {

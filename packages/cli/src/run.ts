@@ -1,7 +1,9 @@
 // From a command line to an exit status: finds the command, parses, runs it, and turns every error into one message.
 import { readFileSync } from "node:fs";
 import type { Command, CommandGroup, CommandTable, Otherwise } from "./command.ts";
-import type { Surroundings } from "./context.ts";
+import { Context, type Surroundings } from "./context.ts";
+import { nearest, parseCommand } from "./parse.ts";
+import { styleFor } from "./text.ts";
 import { UsageError } from "./usage-error.ts";
 
 /** The commands of `ring3`. Nothing but the chosen one is loaded. */
@@ -58,7 +60,6 @@ async function dispatch(words: readonly string[], surroundings: Surroundings): P
     }
     if (name === undefined) {
       const { tableHelp } = await import("./help.ts");
-      const { styleFor } = await import("./text.ts");
       const asked = rest.some((word) => word === "--help" || word === "-h");
       const stream = asked ? surroundings.stdout : surroundings.stderr;
       stream.write(
@@ -91,7 +92,6 @@ async function find(
 ): Promise<Command | CommandGroup> {
   const load = Object.hasOwn(table, name) ? table[name] : undefined;
   if (load !== undefined) return await load();
-  const { nearest } = await import("./parse.ts");
   const near = nearest(name, Object.keys(table));
   const known = [...Object.keys(table), ...(otherwise === undefined ? [] : [otherwise.name])];
   const meant = near === undefined ? `it knows ${known.join(", ")}` : `did you mean ${path} ${near}?`;
@@ -104,7 +104,6 @@ async function runCommand(
   words: readonly string[],
   surroundings: Surroundings,
 ): Promise<number> {
-  const [{ parseCommand }, { Context }] = await Promise.all([import("./parse.ts"), import("./context.ts")]);
   const { input, global } = parseCommand(command, words);
   const root = global.root ?? "/";
   const context = new Context(surroundings, { json: global.json, quiet: global.quiet, root });

@@ -43,13 +43,13 @@ function text(event: WatchEvent | FunctionTold, style: Style): string {
       const facts = Object.entries(event.facts).map(([name, value]) => `${name} ${String(value)}`);
       return [event.event.replaceAll("-", " "), facts.join(", ")].filter((part) => part !== "").join(": ");
     }
-    case "aer": {
+    default: {
       const { severity, errors, first, packet } = event;
       const counted = Object.entries(errors).map(([name, count]) => errorName(name) + (count > 1 ? ` x${count}` : ""));
       const words =
         severity === undefined ? "error" : severity === "correctable" ? "corrected error" : `${severity} error`;
-      const paint = severity === "correctable" ? style.yellow : style.red;
-      const parts = [`${paint(words)}${counted.length > 0 ? `: ${counted.join(", ")}` : ""}`];
+      const painted = severity === "correctable" ? style.yellow(words) : style.red(words);
+      const parts = [`${painted}${counted.length > 0 ? `: ${counted.join(", ")}` : ""}`];
       if (first !== undefined && counted.length > 1) parts.push(`first ${errorName(first)}`);
       if (packet !== undefined) parts.push(packetText(packet));
       return parts.join("; ");

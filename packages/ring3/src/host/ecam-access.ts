@@ -15,13 +15,13 @@ const BUS_BYTES = 0x10_0000;
 const FUNCTION_BYTES = 4096;
 
 /** One bus's memory, for accesses of 1, 2 and 4 bytes. */
-export interface BusMemory {
+interface BusMemory {
   readonly bytes: Uint8Array;
   readonly words: Uint16Array;
   readonly dwords: Uint32Array;
 }
 /** Gives the memory of a bus, which lies at `address`. */
-export type MapBus = (address: number) => BusMemory;
+type MapBus = (address: number) => BusMemory;
 
 /**
  * The functions that answer, by address, or those asked for in their order. Throws `PERMISSION_DENIED`,

@@ -127,7 +127,7 @@ test("without counters the function's own registers are read, with the packet wh
   const seen = look.observe();
   const aer = (severity: string, errors: object, first?: string) => ({ type: "aer", address, severity, errors, first });
   assert.deepEqual(
-    seen.map(({ packet, ...rest }: any) => rest),
+    seen.map(({ packet: _packet, ...rest }: any) => rest),
     [
       aer("correctable", { BAD_TLP: 1 }),
       aer("nonfatal", { COMPLETION_TIMEOUT: 1 }, "MALFORMED_TLP"),

@@ -5,12 +5,12 @@ import { PciAddress } from "../pci/address.ts";
 import { FakeMachine } from "./fake-machine.ts";
 import { parseProcDevices, procAccess } from "./proc-access.ts";
 
-const zeros = (count: number): string => `${"0\t".repeat(count)}`;
+const zeros = (count: number): string => "0\t".repeat(count);
 /** As the kernel prints an NVMe disk, a bridge and a card with I/O, a prefetchable BAR and a ROM. */
 const devices = [
   `0100\t1b360010\t10\tfe800004\t${zeros(6)}4000\t${zeros(6)}nvme`,
   `0008\t8086a341\t0\t${zeros(14)}pcieport`,
-  `0300\t10de1234\tb\t${"fd000000\te000000c\t0\t\te001\t0\t0\tfe000002\t"}1000000\t10000000\t0\t80\t0\t0\t80000\t`,
+  `0300\t10de1234\tb\tfd000000\te000000c\t0\te001\t0\t0\tfe000002\t1000000\t10000000\t0\t80\t0\t0\t80000\t`,
   "odd line",
 ].join("\n");
 

@@ -158,8 +158,7 @@ export function decodeTransactionHeader(dwords: readonly number[]): TransactionH
         message: messages[code] ?? `code 0x${code.toString(16)}`,
       };
     }
-    case "prefix":
-    case "unknown":
+    default:
       return base;
   }
 }
