@@ -25,7 +25,8 @@ export function commandHelp(path: string, command: Command, style: Style): strin
     );
   }
   if (Object.keys(options).length > 0) sections.push(section("Options", optionRows(options), style));
-  sections.push(section("Options of every command", optionRows(GLOBAL_OPTIONS), style));
+  const others = Object.entries(GLOBAL_OPTIONS).filter(([name]) => !Object.hasOwn(options, name));
+  sections.push(section("Options of every command", optionRows(Object.fromEntries(others)), style));
   const shown = examples.map(({ command: line, text }) => `  ${style.dim(`# ${text}`)}\n  ${line}`);
   sections.push([style.bold("Examples:"), ...shown].join("\n"));
   return `${sections.join("\n\n")}\n`;

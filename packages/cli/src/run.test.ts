@@ -84,7 +84,7 @@ test("exit statuses and messages of what goes wrong", async () => {
     [2, /ring3 nvme has no command "toString"/, "nvme", "toString"],
     [2, /unknown option --jsn/, "ls", "--jsn"],
     [2, /ADDRESS_INVALID/, "info", "nonsense"],
-    [2, /--verbose stands before the command/, "--verbose", "ls"],
+    [2, /--bound stands before the command/, "--bound", "ls"],
     [2, /--root/, "bind", "01:00.0", "--root", machine.root],
     [2, /say --yes/, "nvme", "write", "01:00.0"],
     [2, /say --yes/, "nvme", "bench", "01:00.0", "--write"],
@@ -214,6 +214,25 @@ test("info of what cannot be opened gives the facts, the reason and every key", 
   ];
   assert.deepEqual(Object.keys(value), keys);
   assert.equal(value["opened"], false);
+});
+
+test("-v shows the steps, and of an error its call, errno and causes, before and behind the command", async () => {
+  using machine = new FakeMachine([NVME]);
+  for (const words of [
+    ["-v", "ls", "--root", machine.root],
+    ["ls", "-v", "--root", machine.root],
+  ]) {
+    const { status, stdout, stderr } = await captured(words);
+    assert.deepEqual([status, stdout.includes(NVME.address)], [0, true]);
+    assert.match(stderr, /^ring3 ls: done after \d+\.\d ms\n$/);
+  }
+  const failing = ["dump", "dump:/nowhere/at-all"];
+  const failed = await captured([...failing, "-v"]);
+  assert.equal(failed.status, 4);
+  assert.match(failed.stderr, /^ {2}errno: ENOENT\n {2}exit status: 4$/m);
+  const { error } = JSON.parse((await captured([...failing, "-v", "-q", "--json"])).stderr) as { error: object };
+  assert.deepEqual(Object.keys(error), ["code", "message", "errno", "call", "exitCode", "causes"]);
+  assert.doesNotMatch((await captured(failing)).stderr, /errno:/);
 });
 
 test("NO_COLOR and pipes get plain text, terminals colours", async () => {

@@ -37,8 +37,13 @@ export async function run(words: readonly string[], surroundings: Surroundings):
     return await dispatch(words, surroundings);
   } catch (error) {
     const { reportError } = await import("./report-error.ts");
-    return reportError(error, surroundings, json);
+    return reportError(error, surroundings, { json, verbose: words.some(isVerbose) });
   }
+}
+
+/** Whether a word asks for details, alone or among other letters. */
+function isVerbose(word: string): boolean {
+  return word === "--verbose" || /^-[a-z]*v[a-z]*$/.test(word);
 }
 
 async function dispatch(words: readonly string[], surroundings: Surroundings): Promise<number> {
@@ -82,7 +87,7 @@ async function dispatch(words: readonly string[], surroundings: Surroundings): P
 }
 
 /** Options that may stand before the command, since they take no value. */
-const LEADING: ReadonlySet<string> = new Set(["--json", "--quiet", "-q", "--help", "-h"]);
+const LEADING: ReadonlySet<string> = new Set(["--json", "--quiet", "-q", "--verbose", "-v", "--help", "-h"]);
 
 async function find(
   path: string,
@@ -106,12 +111,15 @@ async function runCommand(
 ): Promise<number> {
   const { input, global } = parseCommand(command, words);
   const root = global.root ?? "/";
-  const context = new Context(surroundings, { json: global.json, quiet: global.quiet, root });
+  const context = new Context(surroundings, { ...global, root });
   if (global.help) {
     const { commandHelp } = await import("./help.ts");
     surroundings.stdout.write(commandHelp(path, command, context.style));
     return 0;
   }
+  // lspci and setpci have a -v of their own.
+  const traced = global.verbose && !Object.hasOwn(command.options, "verbose");
+  using _trace = traced ? await (await import("./trace-calls.ts")).traceCalls(path, context) : undefined;
   try {
     await command.run(input, context);
     return 0;
