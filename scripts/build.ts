@@ -118,6 +118,14 @@ function removeOthers(dist: string, outputs: readonly string[]): void {
   for (const file of globSync("**/*.js", { cwd: dist })) if (!kept.has(join(dist, file))) rmSync(join(dist, file));
 }
 
+/** Lets the built program write its manual pages; returns their paths in the package. */
+function writeManual(dist: string, program: string): string[] {
+  execFileSync(process.execPath, [join(dist, program), "man", "--write", join(dist, "man")]);
+  return globSync("man/*.1", { cwd: dist })
+    .sort()
+    .map((file) => `./${file}`);
+}
+
 /** Builds `packages/<name>` into its `dist/`; throws where tsc reports an error. */
 export async function buildPackage(name: string): Promise<string> {
   const folder = join(root, "packages", name);
@@ -129,6 +137,8 @@ export async function buildPackage(name: string): Promise<string> {
   if (source.exports !== undefined) joinModules(dist, Object.values(source.exports));
   for (const program of Object.values(source.bin ?? {})) await joinProgram(dist, folder, program);
   const manifest = publishedManifest(source);
+  const pages = Object.values(manifest.bin ?? {}).flatMap((path) => writeManual(dist, path));
+  if (pages.length > 0) manifest["man" as const] = pages;
   writeFileSync(join(dist, "package.json"), `${JSON.stringify(manifest, null, 2)}\n`);
   copyFileSync(join(root, "LICENSE"), join(dist, "LICENSE"));
   const readme = join(folder, "README.md");

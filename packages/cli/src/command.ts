@@ -30,6 +30,8 @@ export interface OperandDeclaration {
   readonly variadic?: boolean;
   /** May be left out. */
   readonly optional?: boolean;
+  /** The only words that it may be. */
+  readonly choices?: readonly string[];
 }
 
 type OptionValue<D extends OptionDeclaration> = D extends { kind: "flag" }

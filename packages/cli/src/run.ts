@@ -25,10 +25,12 @@ export const COMMANDS: CommandTable = {
   peek: async () => (await import("./commands/peek.ts")).peek,
   watch: async () => (await import("./commands/watch.ts")).watch,
   poke: async () => (await import("./commands/peek.ts")).poke,
+  completion: async () => (await import("./commands/completion.ts")).completion,
+  man: async () => (await import("./commands/man.ts")).man,
   new: async () => (await import("./commands/new.ts")).newGroup,
 };
 
-const SUMMARY = "PCI functions in the hands of ordinary users: list, hand over, drive and serve them.";
+export const SUMMARY = "PCI functions in the hands of ordinary users: list, hand over, drive and serve them.";
 
 /** Runs `words` (without `node` and the script) and returns the exit status; never throws. */
 export async function run(words: readonly string[], surroundings: Surroundings): Promise<number> {
