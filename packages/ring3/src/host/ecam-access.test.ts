@@ -87,6 +87,11 @@ test("ECAM: functions below bridges and on every root bus, read and written by s
   memory.put(low, 0, 2, 0, { 0x0e: 0x01, 0x19: 0 });
   memory.put(low, 0, 3, 0, { 0x0e: 0x01, 0x19: 0xf0 });
   memory.put(high, 0x40, 5, 0, {});
+  // Conventional functions: one answers nothing behind the first 256 bytes, one the same again.
+  memory.map(high + 0x40 * 0x10_0000).bytes.fill(0xff, 5 * 8 * 4096 + 256, 5 * 8 * 4096 + 4096);
+  const first = (1 * 8 + 2) * 4096;
+  const { bytes } = memory.map(low);
+  for (let at = 256; at < 4096; at += 256) bytes.copyWithin(first + at, first, first + 256);
   using fake = machine(mcfg([low, 0, 0, 0x7f], [high, 1, 0x20, 0x7f]));
   using access = await ecamAccess({ paths: fake.paths, mapBus: memory.map });
   assert.deepEqual(
@@ -100,6 +105,8 @@ test("ECAM: functions below bridges and on every root bus, read and written by s
   disk.config.write(0x3c, 2, 0xbeef);
   disk.config.write(0x100, 4, 0xffff_fffe);
   assert.deepEqual([disk.config.read(0x3c, 1), disk.config.read(0x100, 4)], [0xef, 0xffff_fffe]);
+  const sizeOf = (text: string) => access.functions.find(({ address }) => String(address) === text)?.config.size;
+  assert.deepEqual([sizeOf("0001:40:05.0"), sizeOf("0000:00:01.2")], [256, 256], "nothing of its own behind");
   const absent = ecamAccess({ paths: fake.paths, mapBus: memory.map, addresses: [PciAddress.parse("3:1f.0")] });
   await assert.rejects(absent, { code: "FUNCTION_NOT_FOUND" });
   const beyond = ecamAccess({ paths: fake.paths, mapBus: memory.map, addresses: [PciAddress.parse("f0:00.0")] });

@@ -13,6 +13,7 @@ import { listNames, readText } from "./sysfs.ts";
 
 const BUS_BYTES = 0x10_0000;
 const FUNCTION_BYTES = 4096;
+const STANDARD_BYTES = 256;
 
 /** One bus's memory, for accesses of 1, 2 and 4 bytes. */
 interface BusMemory {
@@ -116,8 +117,11 @@ class EcamSpace {
 
 /** Reads and writes by single accesses of their width: a register may act on each. */
 function functionConfig({ bytes, words, dwords }: BusMemory, start: number): ConfigAccess {
+  let size: number | undefined;
   return {
-    size: FUNCTION_BYTES,
+    get size(): number {
+      return (size ??= hasExtendedSpace(dwords, start >>> 2) ? FUNCTION_BYTES : STANDARD_BYTES);
+    },
     read(offset, width) {
       const at = start + offset;
       if (width === 4) return dwords[at >>> 2] ?? 0xffff_ffff;
@@ -130,6 +134,15 @@ function functionConfig({ bytes, words, dwords }: BusMemory, start: number): Con
       else bytes[at] = value;
     },
   };
+}
+
+/** Behind the first 256 bytes conventional functions answer nothing, or what does not know of more shows the first again. */
+function hasExtendedSpace(dwords: Uint32Array, first: number): boolean {
+  if (dwords[first + STANDARD_BYTES / 4] === 0xffff_ffff) return false;
+  for (let at = STANDARD_BYTES; at < FUNCTION_BYTES; at += STANDARD_BYTES) {
+    if (dwords[first + at / 4] !== dwords[first]) return true;
+  }
+  return false;
 }
 
 function rootBuses(paths: HostPaths): { domain: number; bus: number }[] {

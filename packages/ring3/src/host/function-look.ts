@@ -14,15 +14,10 @@ import {
   newErrors,
   readErrorCounters,
 } from "./error-counters.ts";
+import { isAwake, type LinkState, readFunctionState } from "./function-state.ts";
 import { KernelLog, type LoggedHeader } from "./kernel-log.ts";
 import { functionDirectory, type HostPaths, thisMachine } from "./paths.ts";
-import { listNames, readNumber, readText } from "./sysfs.ts";
-
-/** Speed in the kernel's words, `8.0 GT/s PCIe`, and lanes; `undefined` while the function sleeps or has no link. */
-export interface LinkState {
-  readonly speed: string | undefined;
-  readonly width: number | undefined;
-}
+import { listNames } from "./sysfs.ts";
 
 /** The header of the packet that an error is about. */
 export interface ErrorPacket {
@@ -155,37 +150,30 @@ export class FunctionLook implements Disposable {
 
   #see(address: string): Seen {
     const directory = functionDirectory(this.#paths, address);
-    const power = readText(join(directory, "power_state"));
+    const { power, link } = readFunctionState(directory);
     const counters: Partial<Record<ErrorSeverity, ErrorCounters>> = {};
     for (const severity of ERROR_SEVERITIES) {
       const found = readErrorCounters(directory, severity);
       if (found !== undefined) counters[severity] = found;
     }
     const counted = Object.keys(counters).length > 0;
-    const speed = awake(power) ? readText(join(directory, "current_link_speed")) : undefined;
-    const width = speed === undefined ? undefined : readNumber(join(directory, "current_link_width"));
     return {
       counters,
       recorded: counted ? undefined : this.#recorded(address, power),
-      // A link that is down, or that another one sees, has width 0 or no known speed: no state of its own.
-      link: speed === undefined ? undefined : { speed, width },
+      link,
       power,
     };
   }
 
   /** What the function has recorded by itself, where its config space can be read that far: by root. */
   #recorded(address: string, power: string | undefined): RecordedErrors | undefined {
-    if (!awake(power)) return undefined;
+    if (!isAwake(power)) return undefined;
     const bytes = readConfigFile(join(functionDirectory(this.#paths, address), "config"));
     if (bytes === undefined) return undefined;
     const config = new ConfigSpace(bytesConfigAccess(bytes));
     if (!config.has(AdvancedErrorReporting.HEADER_LOG_3)) return undefined;
     return readErrors(config);
   }
-}
-
-function awake(power: string | undefined): boolean {
-  return power === undefined || power === "D0" || power === "unknown";
 }
 
 function aer(

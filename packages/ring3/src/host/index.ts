@@ -1,4 +1,5 @@
 export { type AccessPath, type FunctionAccess, functionAccess } from "./access.ts";
+export { type FunctionActivity, readActivity } from "./activity.ts";
 export {
   type BindingPlan,
   type BindRequest,
@@ -12,7 +13,8 @@ export { type BindingRecord, boundAddresses, readBindingRecord } from "./binding
 export { type Host, thisHost } from "./binding-steps.ts";
 export { ecamAccess } from "./ecam-access.ts";
 export { ERROR_SEVERITIES, type ErrorCounters, type ErrorSeverity, readErrorCounters } from "./error-counters.ts";
-export { type ErrorPacket, FunctionLook, type LinkState, type Observation } from "./function-look.ts";
+export { type ErrorPacket, FunctionLook, type Observation } from "./function-look.ts";
+export type { LinkState } from "./function-state.ts";
 export { type FunctionWatchOptions, type WatchEvent, watchFunctions } from "./function-watch.ts";
 export { describeHolders, findHolders, type Holder, type Holders } from "./holders.ts";
 export { usesOf } from "./in-use.ts";
