@@ -23,6 +23,7 @@ export const COMMANDS: CommandTable = {
   who: async () => (await import("./commands/who.ts")).who,
   reset: async () => (await import("./commands/reset.ts")).reset,
   peek: async () => (await import("./commands/peek.ts")).peek,
+  repl: async () => (await import("./commands/repl.ts")).repl,
   top: async () => (await import("./commands/top.ts")).top,
   watch: async () => (await import("./commands/watch.ts")).watch,
   poke: async () => (await import("./commands/peek.ts")).poke,
