@@ -71,14 +71,19 @@ export const watch: Command = command({
       if (--left === 0n) ending.abort();
     };
     await using opened = new AsyncDisposableStack();
+    const gone: Promise<void>[] = [];
     for (const address of options.open ? operands : []) {
       const fn = opened.use(await openFunction(address, "auto", context));
+      gone.push(aborted(fn.gone));
       opened.use(listen(address, fn.events[Symbol.asyncIterator](), show));
     }
     const addresses = operands.filter((word) => !isSocketAddress(word));
     if (sockets.length > 0 && addresses.length === 0) {
       context.progress.step(`watching ${sockets.join(", ")}; Ctrl-C ends it`);
-      await aborted(signal);
+      // Signals keep no process alive.
+      const alive = setInterval(() => undefined, 60_000);
+      await Promise.race([aborted(signal), Promise.all(gone)]);
+      clearInterval(alive);
     } else {
       await watchMachine(addresses, Number(options.interval), signal, show, context);
     }
@@ -130,10 +135,7 @@ function listen(
 
 async function aborted(signal: AbortSignal): Promise<void> {
   if (signal.aborted) return;
-  // A signal alone keeps no process alive.
   const { promise, resolve } = Promise.withResolvers<void>();
-  const alive = setInterval(() => undefined, 60_000);
   signal.addEventListener("abort", () => resolve(), { once: true });
   await promise;
-  clearInterval(alive);
 }
