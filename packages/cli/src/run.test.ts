@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
+import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "node:test";
 import { promisify } from "node:util";
@@ -243,6 +243,14 @@ test("NO_COLOR and pipes get plain text, terminals colours", async () => {
   assert.ok(!(await captured(words, { terminal: true, environment: { NO_COLOR: "1" } })).stdout.includes(escape));
   assert.ok(!(await captured(words)).stdout.includes(escape));
   assert.ok((await captured(["lss"], { terminal: true })).stderr.includes(escape));
+});
+
+test("only three files know how a terminal is told anything, and those ask whether it is one", () => {
+  const files = globSync("**/*.ts", { cwd: import.meta.dirname }).filter((file) => !file.endsWith(".test.ts"));
+  const knowing = files.filter((file) =>
+    /\\u001b|\\x1b|\\033|styleText/.test(readFileSync(join(import.meta.dirname, file), "utf8")),
+  );
+  assert.deepEqual(knowing.sort(), ["progress.ts", "text.ts", "top/terminal.ts"]);
 });
 
 test("an interruption has its own exit status and message", async () => {
