@@ -41,7 +41,7 @@ const STAGE_NAMES: Readonly<Record<Stage, string>> = {
 };
 
 export async function run(context: BenchmarkContext): Promise<BenchmarkResult> {
-  const share = `local,id=published,path=${buildPackage("ring3")},security_model=none,readonly=on`;
+  const share = `local,id=published,path=${await buildPackage("ring3")},security_model=none,readonly=on`;
   const device = "virtio-9p-pci-non-transitional,fsdev=published,mount_tag=published,bus=pcie.0,addr=0x10";
   await using guest = await bootForBenchmark({
     progress: context.progress,

@@ -39,6 +39,7 @@ const NOT_FOUND: ReadonlySet<string> = new Set([
   "WRONG_DEVICE",
 ]);
 const BUSY: ReadonlySet<string> = new Set([
+  "ACCESS_UNAVAILABLE",
   "BRIDGE",
   "BINDING_BUSY",
   "BUSY",
