@@ -82,13 +82,13 @@ async function reach(
   const found: (AccessedFunction | { readonly socket: PciFunction })[] = [];
   for (const word of words) {
     if (isSocketAddress(word)) {
-      found.push({ socket: opened.use(await openFunction(word, "auto", context)) });
+      found.push({ socket: opened.use(await openFunction(word, { backend: "auto" }, context)) });
     } else if (word.startsWith("dump:")) {
       found.push(...parseDump(await readDump(word.slice("dump:".length), context)));
     } else if (word.startsWith("tree:")) {
       found.push(...opened.use(treeAccess(word.slice("tree:".length))).functions);
     } else if (backend === "auto" || backend === "group" || backend === "iommufd") {
-      found.push(accessFunction(opened.use(await openFunction(word, backend, context))));
+      found.push(accessFunction(opened.use(await openFunction(word, { backend }, context))));
     } else {
       found.push(...opened.use(await machineAccess(backend, context, [PciAddress.parse(word)])).functions);
     }

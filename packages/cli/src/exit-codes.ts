@@ -29,6 +29,7 @@ const USAGE: ReadonlySet<string> = new Set([
   "FIELD_VALUE",
   "FILTER_INVALID",
   "SETPCI_SYNTAX",
+  "TRACE_FILTER",
 ]);
 const NOT_PERMITTED: ReadonlySet<string> = new Set(["NOT_ROOT", "PERMISSION_DENIED"]);
 const NOT_FOUND: ReadonlySet<string> = new Set([

@@ -29,6 +29,7 @@ export const COMMANDS: CommandTable = {
   poke: async () => (await import("./commands/peek.ts")).poke,
   completion: async () => (await import("./commands/completion.ts")).completion,
   man: async () => (await import("./commands/man.ts")).man,
+  trace: async () => (await import("./commands/trace.ts")).trace,
   new: async () => (await import("./commands/new.ts")).newGroup,
 };
 

@@ -1,7 +1,7 @@
 // ring3 peek and ring3 poke: single register accesses on an open function.
 import type { PciFunction } from "ring3";
 import { type Command, command } from "../command.ts";
-import { BACKEND_OPTIONS, openFunction } from "../open-function.ts";
+import { OPEN_OPTIONS, openFunction } from "../open-function.ts";
 import {
   barsOf,
   enableDecoding,
@@ -26,7 +26,7 @@ export const peek: Command = command({
     { name: "PLACE", description: `bar0+0x14, bar2+8.w, config+0x40.b, rom+0; ${WIDTHS}`, variadic: true },
   ],
   options: {
-    ...BACKEND_OPTIONS,
+    ...OPEN_OPTIONS,
     count: {
       kind: "integer",
       short: "c",
@@ -52,7 +52,7 @@ export const peek: Command = command({
     if (writing !== undefined) throw new UsageError(`"${writing.text}" writes: that is ring3 poke`);
     if (places.length === 0) throw new UsageError("PLACE is missing: what shall be read, as bar0+0x14");
     const count = Number(options.count);
-    await using fn = await openFunction(address, options.backend, context);
+    await using fn = await openFunction(address, options, context);
     enableDecoding(fn, barsOf(places));
     const values = places.flatMap((place) =>
       Array.from({ length: count }, (_, index) => ({
@@ -88,7 +88,7 @@ export const poke: Command = command({
       variadic: true,
     },
   ],
-  options: { ...BACKEND_OPTIONS, yes: { kind: "flag", short: "y", description: "write without further ado" } },
+  options: { ...OPEN_OPTIONS, yes: { kind: "flag", short: "y", description: "write without further ado" } },
   examples: [
     {
       command: "ring3 poke 01:00.0 bar0+0x14=0x460001 bar0+0x1c --yes",
@@ -107,7 +107,7 @@ export const poke: Command = command({
     }
     if (!options.yes)
       throw new UsageError("writing registers can lose data or hang the device: say --yes if you mean it");
-    await using fn = await openFunction(address, options.backend, context);
+    await using fn = await openFunction(address, options, context);
     enableDecoding(fn, barsOf(places));
     const steps = places.map((place) => access(fn, place));
     context.result({ address, steps }, () =>

@@ -1,6 +1,6 @@
 // ring3 repl: a TypeScript prompt on an open function.
 import { type Command, command } from "../command.ts";
-import { BACKEND_OPTIONS, openFunction } from "../open-function.ts";
+import { OPEN_OPTIONS, openFunction } from "../open-function.ts";
 
 export const repl: Command = command({
   summary: "a TypeScript prompt on an open function",
@@ -10,7 +10,7 @@ export const repl: Command = command({
     "Ctrl-D or .exit closes the function in order. --eval runs code and ends.",
   operands: [{ name: "ADDRESS", description: "the function, as 0000:01:00.0, 01:00.0 or vfio-user:PATH" }],
   options: {
-    ...BACKEND_OPTIONS,
+    ...OPEN_OPTIONS,
     eval: { kind: "texts", short: "e", value: "CODE", description: "run CODE, print what it gives, and end" },
     "no-history": { kind: "flag", description: "neither read nor write the history" },
   },
@@ -24,7 +24,7 @@ export const repl: Command = command({
     const { text } = await import("node:stream/consumers");
     const interactive = context.streams.stdin.isTTY === true && context.streams.stdout.isTTY === true;
     const code = options.eval.length > 0 || interactive ? options.eval : [await text(context.streams.stdin)];
-    await using fn = await openFunction(address, options.backend, context);
+    await using fn = await openFunction(address, options, context);
     const { promptNames } = await import("../repl/names.ts");
     const { names, help } = await promptNames(fn);
     if (code.length > 0) await (await import("../repl/run-code.ts")).runCode(code, names, context);

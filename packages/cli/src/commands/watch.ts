@@ -73,7 +73,7 @@ export const watch: Command = command({
     await using opened = new AsyncDisposableStack();
     const gone: Promise<void>[] = [];
     for (const address of options.open ? operands : []) {
-      const fn = opened.use(await openFunction(address, "auto", context));
+      const fn = opened.use(await openFunction(address, { backend: "auto" }, context));
       gone.push(aborted(fn.gone));
       opened.use(listen(address, fn.events[Symbol.asyncIterator](), show));
     }
