@@ -1,6 +1,8 @@
 // Where a queue lies: descriptors in DMA memory, and what only the driver sees in memory that no device reaches. Plain numbers,
 // so that a queue can travel to another thread, and so that the TypeScript rings and the emitted loops work on the same words.
+import { isRing3Error } from "../../binary/error.ts";
 import type { Arena } from "../../memory/arena.ts";
+import type { Registers } from "../../memory/registers.ts";
 import { DAMAGED, DESCRIPTOR_BYTES } from "../../specs/gigabit/descriptors.ts";
 import type { PacketPoolHandle } from "../net/packet-pool.ts";
 
@@ -32,6 +34,8 @@ export interface QueuePlace {
 /**
  * State words. RX_SKIP: 1 while in a frame that is dropped because it needs several buffers. TX_CLEAN: the oldest descriptor
  * that was not seen done. TX_OFFLOAD and TX_FLAGS: what the device's context holds. Counters wrap; bytes have two words.
+ * CONTROL to FILLED: how the threads agree: what may be done, whether a worker has the queue and is in a burst, whether the
+ * receive ring holds buffers.
  */
 export const StateWord = {
   RX_HEAD: 0,
@@ -50,8 +54,18 @@ export const StateWord = {
   TX_BYTES_HIGH: 21,
   TX_OFFLOAD: 22,
   TX_FLAGS: 23,
+  CONTROL: 32,
+  OWNER: 33,
+  BUSY: 34,
+  FILLED: 35,
 } as const;
-export const STATE_WORDS = 32;
+/** The control words have a cache line of their own, since another thread looks at them. */
+export const STATE_WORDS = 48;
+/**
+ * Values of CONTROL. STOPPED: the device is being reset, hands off. RENEW: it works again, and whoever owns the queue fills it
+ * anew. ENDED: for good.
+ */
+export const QueueControl = { STOPPED: 0, RENEW: 1, RUNNING: 2, ENDED: 3 } as const;
 
 /** A receive slot is the place of its buffer. A transmit slot is that (-1: none) and the last descriptor of its segment. */
 export const TRANSMIT_SLOT_WORDS = 2;
@@ -74,6 +88,15 @@ export function privateBytes(entries: number): number {
 export function slotOffsets({ state, entries }: QueuePlace): { readonly receive: number; readonly transmit: number } {
   const receive = state + 4 * STATE_WORDS;
   return { receive, transmit: receive + 4 * entries };
+}
+
+/** Tells the device a tail; where the registers are gone or off, an event says so. */
+export function ringTail(registers: Registers, offset: number, value: number): void {
+  try {
+    registers.write32(offset, value);
+  } catch (error) {
+    if (!isRing3Error(error)) throw error;
+  }
 }
 
 /** The status bits that say that a frame is damaged. */

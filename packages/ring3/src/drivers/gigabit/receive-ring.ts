@@ -15,6 +15,7 @@ import {
   damagedMask,
   LEAST_FRAME_BYTES,
   type QueuePlace,
+  ringTail,
   STATE_WORDS,
   StateWord,
   signedWords,
@@ -59,6 +60,13 @@ export class ReceiveRing {
   /** Whether a descriptor was reported. One load that no compiler tier may merge with an earlier one. */
   get ready(): boolean {
     return (Atomics.load(this.#descriptors, ((this.#state[RX_HEAD] as number) << SHIFT) + STATUS) & DD) !== 0;
+  }
+
+  /** Whether the next descriptor is reported and the head is not, which no device may do. */
+  get stuck(): boolean {
+    const head = this.#state[RX_HEAD] as number;
+    const next = head + 1 === this.#place.entries ? 0 : head + 1;
+    return (Atomics.load(this.#descriptors, (next << SHIFT) + STATUS) & DD) !== 0 && !this.ready;
   }
 
   /** Gives every descriptor a buffer and starts anew. False, and nothing taken, where the pool has too few. */
@@ -155,7 +163,7 @@ export class ReceiveRing {
     addBytes(state, StateWord.RX_BYTES_LOW, bytes);
     if (taken + dropped > 0) {
       state[RX_HEAD] = head;
-      this.#registers.write32(receiveTail, head === 0 ? entries - 1 : head - 1);
+      ringTail(this.#registers, receiveTail, head === 0 ? entries - 1 : head - 1);
     }
     return taken;
   }

@@ -21,6 +21,7 @@ import {
   type DescriptorFormat,
   LEAST_FRAME_BYTES,
   type QueuePlace,
+  ringTail,
   SEGMENT_PACKETS,
   STATE_WORDS,
   StateWord,
@@ -193,7 +194,7 @@ export class TransmitRing {
       state[TX_TAIL] = tail;
       state[TX_PACKETS] = (state[TX_PACKETS] as number) + sent;
       addBytes(state, StateWord.TX_BYTES_LOW, bytes);
-      this.#registers.write32(transmitTail, tail);
+      ringTail(this.#registers, transmitTail, tail);
     }
     return taken;
   }
