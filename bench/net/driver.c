@@ -136,15 +136,22 @@ int main(int argc, char **argv) {
   for (; unused < BUFFERS; unused++) stack[unused] = (BUFFERS - 1 - unused) * BUFFER_BYTES;
   for (uint32_t i = 0; i < ENTRIES; i++) arm(i, stack[--unused] + HEADROOM);
   *receive_tail = ENTRIES - 1;
+  volatile uint32_t *asked = (volatile uint32_t *)(base + ASKED_OFFSET), *done = (volatile uint32_t *)(base + DONE_OFFSET);
   static struct packet burst[256];
-  double start = 0;
-  for (uint32_t warm = packets / 20, done = 0; done < packets + warm;) {
-    if (start == 0 && done >= warm) start = now_ns();
-    uint32_t count = receive_burst(burst, batch);
-    for (uint32_t i = 0; i < count; i++) pool[burst[i].place]++;
-    for (uint32_t gone = 0; gone < count;) gone += transmit_burst(burst + gone, count - gone);
-    done += count;
+  uint32_t turns = packets / ENTRIES + 1, bursts = (ENTRIES - 1) / batch;
+  double spent = 0;
+  for (uint32_t turn = 0; turn < 2 * turns; turn++) {
+    *asked = turn + 1;
+    while (*done != turn + 1) __builtin_ia32_pause();
+    double start = now_ns();
+    for (uint32_t i = 0; i < bursts; i++) {
+      uint32_t count = receive_burst(burst, batch);
+      if (count != batch) return 3;
+      for (uint32_t j = 0; j < count; j++) pool[burst[j].place]++;
+      if (transmit_burst(burst, count) != count) return 4;
+    }
+    if (turn >= turns) spent += now_ns() - start;
   }
-  printf("%.3f\n", (now_ns() - start) / packets);
+  printf("%.3f\n", spent / turns / (bursts * batch));
   return errors != 0;
 }

@@ -9,6 +9,8 @@
 #define RECEIVE_TAIL 0x818u
 #define TRANSMIT_TAIL 0xc18u
 #define STOP_OFFSET 0x9000u
+#define ASKED_OFFSET 0xa000u /* the driver counts up: fill and empty your rings */
+#define DONE_OFFSET 0xb000u  /* the device follows */
 #define POOL_OFFSET 0x10000u
 #define BUFFERS 4096u
 #define BUFFER_BYTES 2048u

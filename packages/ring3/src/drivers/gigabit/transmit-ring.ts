@@ -124,72 +124,66 @@ export class TransmitRing {
     const descriptors = this.#descriptors;
     const slots = this.#slots;
     const state = this.#state;
-    const start = state[TX_TAIL] as number;
-    let tail = start;
-    let free = (state[TX_CLEAN] as number) - tail - 1;
-    if (free < 0) free += entries;
+    let tail = state[TX_TAIL] as number;
+    let free = this.#room(tail);
     // Half a ring is left alone, so that a look at what the device has done pays.
-    if (free < count + 1 || free < entries / 2) free = entries - 1 - this.clean();
-    let segment = tail;
-    let open = 0;
-    let last = 0;
+    if (free <= count || free < entries / 2) this.clean();
+    let most = count;
     let taken = 0;
     let sent = 0;
     let bytes = 0;
-    while (taken < count && free > 0) {
-      const from = (first + taken) * PACKET_WORDS;
-      const place = words[from + PacketWord.PLACE] as number;
-      const size = words[from + PacketWord.LENGTH] as number;
-      const offloads = (words[from + PacketWord.FLAGS] as number) & OFFLOADS;
-      const inside = (place & (pool.bufferBytes - 1)) + size;
-      if (place >>> 0 >= poolBytes || (size - LEAST) >>> 0 > frameBytes - LEAST || inside > pool.bufferBytes) {
-        state[TX_ERRORS] = (state[TX_ERRORS] as number) + 1;
-        if (place >>> 0 < poolBytes) {
-          const unused = this.#pool[0] as number;
-          this.#pool[STACK + unused] = place & -pool.bufferBytes;
-          this.#pool[0] = unused + 1;
+    for (;;) {
+      // As many packets as a segment may have, as there are, and as fit.
+      free = this.#room(tail);
+      let stop = Math.min(taken + free, taken + SEGMENT_PACKETS, most);
+      if (stop === taken) break;
+      const segment = tail;
+      for (; taken < stop; taken++) {
+        const from = (first + taken) * PACKET_WORDS;
+        const place = words[from + PacketWord.PLACE] as number;
+        const size = words[from + PacketWord.LENGTH] as number;
+        const offloads = (words[from + PacketWord.FLAGS] as number) & OFFLOADS;
+        const inside = (place & (pool.bufferBytes - 1)) + size;
+        if (place >>> 0 >= poolBytes || (size - LEAST) >>> 0 > frameBytes - LEAST || inside > pool.bufferBytes) {
+          this.#refuse(place, poolBytes);
+          continue;
         }
-        taken++;
-        continue;
-      }
-      let options = 0;
-      let command = this.#command | size;
-      if (offloads !== 0) {
-        const offload = words[from + PacketWord.OFFLOAD] as number;
-        if (offloads !== state[TX_FLAGS] || offload !== state[TX_OFFLOAD]) {
-          if (free < 2) break;
-          state[TX_FLAGS] = offloads;
-          state[TX_OFFLOAD] = offload;
-          this.#context(tail, offload, offloads);
-          tail = this.#next(tail);
-          free--;
+        let options = 0;
+        let command = this.#command | size;
+        if (offloads !== 0) {
+          const offload = words[from + PacketWord.OFFLOAD] as number;
+          if (offloads !== state[TX_FLAGS] || offload !== state[TX_OFFLOAD]) {
+            free = this.#room(tail);
+            if (free < 2) {
+              most = taken;
+              break;
+            }
+            state[TX_FLAGS] = offloads;
+            state[TX_OFFLOAD] = offload;
+            this.#context(tail, offload, offloads);
+            tail = this.#next(tail);
+            // The context took the place of a packet.
+            stop = Math.min(stop, taken + free - 1);
+          }
+          if ((offloads & PacketFlag.VLAN) !== 0) command |= VLE;
+          if ((offloads & PacketFlag.IPV4_CHECKSUM) !== 0) options |= IXSM;
+          if ((offloads & (PacketFlag.UDP_CHECKSUM | PacketFlag.TCP_CHECKSUM)) !== 0) options |= TXSM;
+          if (format === "e1000e") options |= (offload >>> VLAN_SHIFT) << VLAN_SHIFT;
         }
-        if ((offloads & PacketFlag.VLAN) !== 0) command |= VLE;
-        if ((offloads & PacketFlag.IPV4_CHECKSUM) !== 0) options |= IXSM;
-        if ((offloads & (PacketFlag.UDP_CHECKSUM | PacketFlag.TCP_CHECKSUM)) !== 0) options |= TXSM;
-        if (format === "e1000e") options |= (offload >>> VLAN_SHIFT) << VLAN_SHIFT;
+        if (format === "igb") options |= size << PAYLEN_SHIFT;
+        const at = tail << SHIFT;
+        const address = poolIova + place;
+        descriptors[at + ADDRESS_LOW] = address;
+        descriptors[at + ADDRESS_HIGH] = address / 2 ** 32;
+        descriptors[at + COMMAND] = command;
+        descriptors[at + STATUS] = options;
+        slots[tail * TRANSMIT_SLOT_WORDS] = place;
+        tail = this.#next(tail);
+        sent++;
+        bytes += size;
       }
-      if (format === "igb") options |= size << PAYLEN_SHIFT;
-      const at = tail << SHIFT;
-      const address = poolIova + place;
-      descriptors[at + ADDRESS_LOW] = address;
-      descriptors[at + ADDRESS_HIGH] = address / 2 ** 32;
-      descriptors[at + COMMAND] = command;
-      descriptors[at + STATUS] = options;
-      slots[tail * TRANSMIT_SLOT_WORDS] = place;
-      last = tail;
-      tail = this.#next(tail);
-      free--;
-      taken++;
-      sent++;
-      bytes += size;
-      if (++open === SEGMENT_PACKETS) {
-        this.#close(segment, last);
-        segment = tail;
-        open = 0;
-      }
+      if (tail !== segment) this.#close(segment, tail === 0 ? entries - 1 : tail - 1);
     }
-    if (open > 0) this.#close(segment, last);
     if (sent > 0) {
       state[TX_TAIL] = tail;
       state[TX_PACKETS] = (state[TX_PACKETS] as number) + sent;
@@ -197,6 +191,21 @@ export class TransmitRing {
       ringTail(this.#registers, transmitTail, tail);
     }
     return taken;
+  }
+
+  /** Descriptors that can be posted. */
+  #room(tail: number): number {
+    const free = (this.#state[TX_CLEAN] as number) - tail - 1;
+    return free < 0 ? free + this.#place.entries : free;
+  }
+
+  /** Drops a packet that no frame can be, and gives its buffer back where it is one. */
+  #refuse(place: number, poolBytes: number): void {
+    this.#state[TX_ERRORS] = (this.#state[TX_ERRORS] as number) + 1;
+    if (place >>> 0 >= poolBytes) return;
+    const unused = this.#pool[0] as number;
+    this.#pool[STACK + unused] = place & -this.#place.pool.bufferBytes;
+    this.#pool[0] = unused + 1;
   }
 
   #close(segment: number, last: number): void {

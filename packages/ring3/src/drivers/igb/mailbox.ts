@@ -58,16 +58,23 @@ export class Mailbox {
   }
 
   /**
-   * Sends a message and waits for its answer: the words, the first without the bits that say how it went.
+   * Sends a message and waits for its answer.
    * Rejects with `NET_REFUSED` where the physical function says no, `NET_MAILBOX` where it says nothing or something else.
    */
-  request(what: string, words: readonly number[], answerWords: number = 1): Promise<number[]> {
-    const result = this.#busy.then(() => this.#request(what, words, answerWords));
+  async request(what: string, words: readonly number[]): Promise<void> {
+    if (await this.ask(what, words)) return;
+    const why = "its administrator may have set the address, the VLAN or the trust of this virtual function";
+    throw new Ring3Error("NET_REFUSED", `${this.#address} asked to ${what}, and its physical function refused: ${why}`);
+  }
+
+  /** As `request`, with the answer's words, of which there are `words.length` or 3; `undefined` where it says no. */
+  ask(what: string, words: readonly number[]): Promise<readonly number[] | undefined> {
+    const result = this.#busy.then(() => this.#ask(what, words));
     this.#busy = result.catch(() => {});
     return result;
   }
 
-  async #request(what: string, words: readonly number[], answerWords: number): Promise<number[]> {
+  async #ask(what: string, words: readonly number[]): Promise<readonly number[] | undefined> {
     await this.#own(what);
     this.#seen &= ~(PFSTS.mask | PFACK.mask);
     words.forEach((word, i) => this.#registers.write32(IgbVf.VMBMEM + 4 * i, word >>> 0));
@@ -77,17 +84,11 @@ export class Mailbox {
     const asked = (words[0] as number) & 0xffff;
     for (;;) {
       await this.#await(what, PFSTS.mask, "did not answer");
-      const answer = await this.#receive(what, Math.max(1, answerWords));
+      const answer = await this.#receive(what, Math.max(3, words.length));
       const first = answer[0] as number;
       // It may have something else to say in between: that the link changed, or that it was reset.
       if ((first & 0xffff) !== asked) continue;
-      if ((first & MailboxAnswer.NACK) !== 0) {
-        const why = "its administrator may have set the address, the VLAN or the trust of this virtual function";
-        throw new Ring3Error(
-          "NET_REFUSED",
-          `${this.#address} asked to ${what}, and its physical function refused: ${why}`,
-        );
-      }
+      if ((first & MailboxAnswer.NACK) !== 0) return undefined;
       if ((first & MailboxAnswer.ACK) === 0) throw this.#failed(what, "gave no answer that is one");
       return answer;
     }

@@ -39,7 +39,9 @@ export class IgbVfChip implements Chip {
   readonly #mac: GigabitMac;
   readonly #mailbox: Mailbox;
   readonly #counters: Map<string, { last: number; sum: number }> = new Map();
-  #address: Uint8Array = new Uint8Array(6);
+  /** A random address, administered locally, for as long as the driver runs. */
+  readonly #chosen: Uint8Array = randomAddress();
+  #address: Uint8Array = this.#chosen;
   #vlans: readonly number[] = [];
   #lost = false;
   #interrupts: ChipInterrupts | undefined;
@@ -67,11 +69,13 @@ export class IgbVfChip implements Chip {
     registers.write32(IgbVf.VTCTRL, Ctrl.RST.mask);
     await sleep(this.#clock, 1, this.#fn.gone);
     await this.#mailbox.awaitParent(PARENT_TIMEOUT_MS);
-    const [, low = 0, high = 0] = await this.#mailbox.request("be reset", [MailboxMessage.RESET], 3);
-    this.#address = Uint8Array.from([low, low >>> 8, low >>> 16, low >>> 24, high, high >>> 8]);
-    if (((this.#address[0] as number) & 1) === 1 || this.#address.every((byte) => byte === 0)) {
-      throw new Ring3Error("NET_MAILBOX", `${this.#fn.identity.address}: its physical function gave it no MAC address`);
-    }
+    const answer = await this.#mailbox.ask("be reset", [MailboxMessage.RESET]);
+    const [, low = 0, high = 0] = answer ?? [];
+    const given = Uint8Array.from([low, low >>> 8, low >>> 16, low >>> 24, high, high >>> 8]);
+    const usable = ((given[0] as number) & 1) === 0 && given.some((byte) => byte !== 0);
+    // Where nobody has chosen an address it is ours to choose, as the kernel's drivers do.
+    if (answer === undefined || !usable) await this.applyMac(this.#chosen);
+    else this.#address = given;
     this.#lost = false;
     this.#vlans = [];
     this.#readCounters();
@@ -173,7 +177,7 @@ export class IgbVfChip implements Chip {
   }
 
   async applyMac(mac: Uint8Array): Promise<void> {
-    await this.#mailbox.request("have another MAC address", [MailboxMessage.SET_MAC, ...macWords(mac)], 3);
+    await this.#mailbox.request("have another MAC address", [MailboxMessage.SET_MAC, ...macWords(mac)]);
     this.#address = mac.slice();
   }
 
@@ -214,7 +218,7 @@ export class IgbVfChip implements Chip {
   async applyVlans({ vlans = [] }: ChipSetup): Promise<void> {
     const set = async (id: number, on: number): Promise<void> => {
       const words = [MailboxMessage.SET_VLAN | (on << INFO_SHIFT), id];
-      await this.#mailbox.request(`${on === 1 ? "receive" : "leave"} VLAN ${id}`, words, 2);
+      await this.#mailbox.request(`${on === 1 ? "receive" : "leave"} VLAN ${id}`, words);
     };
     for (const id of this.#vlans.filter((id) => !vlans.includes(id))) await set(id, 0);
     for (const id of vlans.filter((id) => !this.#vlans.includes(id))) await set(id, 1);
@@ -249,4 +253,10 @@ export class IgbVfChip implements Chip {
       device: Object.fromEntries([...this.#counters].map(([name, { sum }]) => [name, sum])),
     };
   }
+}
+
+function randomAddress(): Uint8Array {
+  const address = crypto.getRandomValues(new Uint8Array(6));
+  address[0] = ((address[0] as number) & 0xfc) | 2;
+  return address;
 }
