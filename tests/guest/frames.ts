@@ -110,3 +110,46 @@ export async function exchange(from: NetDevice, to: NetDevice, options: Exchange
   }
   return check.result;
 }
+
+/** The Internet checksum of `bytes`: RFC 1071. */
+export function checksum(bytes: Uint8Array, sum = 0): number {
+  let total = sum;
+  for (let i = 0; i < bytes.length; i += 2) total += ((bytes[i] as number) << 8) + (bytes[i + 1] ?? 0);
+  while (total > 0xffff) total = (total & 0xffff) + (total >>> 16);
+  return ~total & 0xffff;
+}
+
+export interface UdpFrameOptions {
+  readonly to: Uint8Array;
+  readonly from: Uint8Array;
+  /** Bytes of data. */
+  readonly payload: number;
+  /** The last byte of the source address; another one is another flow. */
+  readonly host?: number;
+  readonly checksums?: "computed" | "left to the device";
+}
+
+/** A UDP datagram over IPv4; left to the device, its header has no checksum and UDP's field the pseudo header's sum. */
+export function udpFrame({ to, from, payload, host = 1, checksums = "computed" }: UdpFrameOptions): Uint8Array {
+  const frame = new Uint8Array(HEADER_BYTES + 28 + payload);
+  const view = new DataView(frame.buffer);
+  frame.set(to, 0);
+  frame.set(from, 6);
+  view.setUint16(12, 0x0800);
+  view.setUint16(14, 0x4500);
+  view.setUint16(16, 28 + payload);
+  view.setUint16(22, 0x4011);
+  frame.set([10, 9, 0, host, 10, 9, 0, 2], 26);
+  view.setUint16(34, 1000 + host);
+  view.setUint16(36, 9);
+  view.setUint16(38, 8 + payload);
+  for (let i = 0; i < payload; i++) frame[42 + i] = i * 7;
+  const pseudo = Uint8Array.from([...frame.subarray(26, 34), 0, 17, (8 + payload) >>> 8, (8 + payload) & 0xff]);
+  if (checksums === "left to the device") {
+    view.setUint16(40, ~checksum(pseudo) & 0xffff);
+    return frame;
+  }
+  view.setUint16(24, checksum(frame.subarray(14, 34)));
+  view.setUint16(40, checksum(frame.subarray(34), ~checksum(pseudo) & 0xffff) || 0xffff);
+  return frame;
+}

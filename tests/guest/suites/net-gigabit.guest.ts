@@ -1,34 +1,16 @@
 // The gigabit drivers on QEMU's igb and e1000e over the kernel's VFIO, as uid 1000: frames both ways, checked byte by byte, by
 // interrupt and polled; the virtual functions under the kernel's igb driver.
-// timeout: 400
+// timeout: 600
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import type { GigabitOptions } from "../../../packages/ring3/src/drivers/gigabit/settings.ts";
-import type { NetDevice } from "../../../packages/ring3/src/drivers/net/device.ts";
-import { openNetDevice } from "../../../packages/ring3/src/drivers/net/open.ts";
-import { open } from "../../../packages/ring3/src/index.ts";
 import { exchange } from "../frames.ts";
 import { rootOutput } from "../inside.ts";
+import { withDevices } from "../net-devices.ts";
 import { FUNCTIONS } from "../machine.ts";
 
-const FRAMES = 2000;
+const FRAMES = 1000;
 const WHOLE = { count: FRAMES, damaged: 0, duplicated: 0, disordered: 0 };
-
-/** Opens the functions with their drivers, waits for the links, and closes all in order. */
-async function withDevices(
-  addresses: readonly string[],
-  options: GigabitOptions,
-  body: (...devices: NetDevice[]) => Promise<void>,
-): Promise<void> {
-  await using stack = new AsyncDisposableStack();
-  const devices: NetDevice[] = [];
-  for (const address of addresses) {
-    const fn = stack.use(await open(address));
-    devices.push(stack.use(await openNetDevice(fn, options)));
-  }
-  for (const device of devices) await device.waitForLink();
-  await body(...devices);
-}
 
 const parent = (): Promise<string> => rootOutput(`ls /sys/bus/pci/devices/${FUNCTIONS.igb.address}/net`);
 

@@ -28,6 +28,8 @@ const SHORT_FRAME_BYTES = 1522;
 /** RCTL.FLXBUF: buffers in KiB, 82574 section 10.2.5.1. */
 const FLXBUF_SHIFT = 27;
 const OWNERSHIP_TIMEOUT_MS = 200;
+/** IEEE 802.1Q. */
+const VLAN_ETHERTYPE = 0x8100;
 
 export class E1000eChip implements Chip {
   readonly driver: string = "e1000e";
@@ -77,13 +79,14 @@ export class E1000eChip implements Chip {
     this.#interrupts = interrupts.kind;
     mac.clearFilters();
     if (setup.mac !== undefined) mac.mac = setup.mac;
+    // Not every model has it again after a reset.
+    registers.write32(Gigabit.VET, VLAN_ETHERTYPE);
     mac.setControl(setup);
     mac.setMulticast(setup.multicast);
     mac.setVlans(setup.vlans ?? []);
     mac.setChecksums();
     registers.write32(Gigabit.RFCTL, E1000eRfctl.EXSTEN.mask);
-    const { TCP_IPV4, IPV4, IPV6, TCP_IPV6 } = HashFields;
-    mac.setSteering(setup.steered, E1000E_MRQC_RSS | TCP_IPV4 | IPV4 | IPV6 | TCP_IPV6, E1000E_RETA_QUEUE_SHIFT);
+    this.applySteering(setup);
     for (const tarc of [E1000e.TARC0, E1000e.TARC1]) registers.write32(tarc, Tarc.COUNT.of(3) | Tarc.ENABLE.mask);
     this.#setInterrupts(interrupts);
     mac.setSending();
@@ -199,6 +202,11 @@ export class E1000eChip implements Chip {
   applyVlans(setup: ChipSetup): Promise<void> {
     this.#mac.setVlans(setup.vlans ?? []);
     return this.applyFilter(setup);
+  }
+
+  applySteering({ steered }: ChipSetup): void {
+    const { TCP_IPV4, IPV4, IPV6, TCP_IPV6 } = HashFields;
+    this.#mac.setSteering(steered, E1000E_MRQC_RSS | TCP_IPV4 | IPV4 | IPV6 | TCP_IPV6, E1000E_RETA_QUEUE_SHIFT);
   }
 
   statistics(): Omit<NetStatistics, "rx_dropped"> {

@@ -12,7 +12,7 @@ export interface ChipSetup {
   vlans: readonly number[] | undefined;
   readonly vlanStripping: boolean;
   /** Queues over which received packets are spread. */
-  readonly steered: number;
+  steered: readonly number[];
   /** Most bytes of a frame that a buffer takes. */
   readonly room: number;
 }
@@ -75,6 +75,7 @@ export interface Chip {
   applyFilter(setup: ChipSetup): Promise<void>;
   applyMulticast(setup: ChipSetup): Promise<void>;
   applyVlans(setup: ChipSetup): Promise<void>;
+  applySteering(setup: ChipSetup): void;
   /** The device's counters since it was first reset. */
   statistics(): Omit<NetStatistics, "rx_dropped">;
 }

@@ -100,7 +100,7 @@ export class GigabitDevice implements NetDevice {
       multicast: [],
       vlans: undefined,
       vlanStripping,
-      steered: chip.steers ? queues : 1,
+      steered: steeredQueues(chip, queues, []),
       room: this.pool.room,
     };
   }
@@ -166,7 +166,7 @@ export class GigabitDevice implements NetDevice {
   get capabilities(): NetCapabilities {
     const { capabilities, maxQueues, steers } = this.#chip;
     const maxMtu = this.#chip.maxMtu(this.pool.room);
-    return { ...capabilities, maxQueues, maxMtu, receiveSteering: steers && this.#setup.steered > 1 };
+    return { ...capabilities, maxQueues, maxMtu, receiveSteering: steers && this.#setup.steered.length > 1 };
   }
 
   get queues(): readonly NetQueue[] {
@@ -328,17 +328,28 @@ export class GigabitDevice implements NetDevice {
     const shape = { index, entries: ringEntries };
     const worker = openWorkerQueue(this.#fn, this.#chip, pool, shape, async (closed) => {
       this.#workers.delete(closed.index);
-      if (this.#failure === undefined) this.#touch(() => this.#chip.disableQueue(closed.index));
+      if (this.#failure !== undefined) return;
+      this.#touch(() => {
+        this.#steer();
+        this.#chip.disableQueue(closed.index);
+      });
     });
     this.#workers.set(index, worker);
     try {
       await this.#chip.enableQueue(worker.memory.addresses, this.#setup);
       worker.renew();
+      this.#steer();
       return worker;
     } catch (error) {
       await worker[Symbol.asyncDispose]();
       throw error;
     }
+  }
+
+  /** Spreads what is received over the queues that there are now. */
+  #steer(): void {
+    this.#setup.steered = steeredQueues(this.#chip, this.#own.length, [...this.#workers.keys()]);
+    this.#chip.applySteering(this.#setup);
   }
 
   async reset(): Promise<void> {
@@ -515,6 +526,7 @@ export class GigabitDevice implements NetDevice {
     for (const worker of [...this.#workers.values()]) await worker[Symbol.asyncDispose]();
     for (const { queue, memory } of this.#own) {
       queue.empty();
+      queue.end();
       this.#touch(() => memory[Symbol.dispose]());
     }
     if (this.#ownPool) this.#touch(() => this.pool[Symbol.dispose]());
@@ -542,6 +554,10 @@ const ZERO: Omit<NetStatistics, "rx_dropped"> = {
   rx_missed_errors: 0,
   device: {},
 };
+
+function steeredQueues(chip: Chip, own: number, workers: readonly number[]): readonly number[] {
+  return chip.steers ? [...Array.from({ length: own }, (_, index) => index), ...workers] : [];
+}
 
 /** Buffers for rings that are full both ways, and as many again for the program. */
 function poolBuffers(queues: number, entries: number): number {

@@ -131,17 +131,19 @@ export class GigabitMac {
     this.registers.write32(Gigabit.RXCSUM, Rxcsum.IPOFLD.mask | Rxcsum.TUOFLD.mask | Rxcsum.PCSD.mask);
   }
 
-  /** Spreads packets over `queues` by hash; `mrqc` switches it on. */
-  setSteering(queues: number, mrqc: number, queueShift: number): void {
+  /** Spreads packets over `queues` by hash, where there are several; `mrqc` switches it on. */
+  setSteering(queues: readonly number[], mrqc: number, queueShift: number): void {
     const { registers } = this;
-    if (queues < 2) {
+    if (queues.length < 2) {
       registers.write32(Gigabit.MRQC, 0);
       return;
     }
     HASH_KEY.forEach((word, i) => registers.write32(Gigabit.RSSRK + 4 * i, word));
     for (let i = 0; i < 32; i++) {
       let entries = 0;
-      for (let j = 3; j >= 0; j--) entries = entries * 256 + (((4 * i + j) % queues) << queueShift);
+      for (let j = 3; j >= 0; j--) {
+        entries = entries * 256 + ((queues[(4 * i + j) % queues.length] as number) << queueShift);
+      }
       registers.write32(Gigabit.RETA + 4 * i, entries);
     }
     registers.write32(Gigabit.MRQC, mrqc);

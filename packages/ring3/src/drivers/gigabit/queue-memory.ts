@@ -11,6 +11,8 @@ const HEADER_BYTES = 18;
 export interface QueueMemory extends Disposable {
   readonly place: QueuePlace;
   readonly addresses: RingAddresses;
+  /** Takes everything away from the device; what the driver sees stays until disposal. */
+  unmap(): void;
 }
 
 /** Allocates it. Throws `NET_INVALID` where the pool is too small or lies elsewhere, `ARENA_FULL`, and what DMA throws. */
@@ -25,9 +27,10 @@ export function allocateQueue(
     throw new Ring3Error("NET_INVALID", "the packet pool lies in another arena: make it with the function's dma.arena");
   }
   using owned = new DisposableStack();
-  const mapping = owned.use(pool.map(fn.dma));
-  const descriptors = owned.use(fn.dma.allocate(descriptorBytes(entries)));
   const state = owned.use(arena.reserve(privateBytes(entries), 64));
+  const reached = owned.use(new DisposableStack());
+  const mapping = reached.use(pool.map(fn.dma));
+  const descriptors = reached.use(fn.dma.allocate(descriptorBytes(entries)));
   const tails = chip.tails(index);
   const frameBytes = chip.maxMtu(pool.room) + HEADER_BYTES;
   const place: QueuePlace = {
@@ -52,5 +55,5 @@ export function allocateQueue(
     transmitIova: descriptors.iova + descriptorBytes(entries) / 2,
   };
   const kept = owned.move();
-  return { place, addresses, [Symbol.dispose]: () => kept[Symbol.dispose]() };
+  return { place, addresses, unmap: () => reached.dispose(), [Symbol.dispose]: () => kept[Symbol.dispose]() };
 }

@@ -22,7 +22,8 @@ export class GigabitQueue implements NetQueue {
   readonly emitted: boolean;
   readonly #arena: Arena;
   readonly #registers: Registers;
-  readonly #state: Int32Array;
+  /** The shared words; after the end a copy of our own, for their memory is somebody else's then. */
+  #state: Int32Array;
   readonly #receive: ReceiveRing;
   readonly #transmit: TransmitRing;
   readonly #loops: EmittedBursts | undefined;
@@ -115,6 +116,12 @@ export class GigabitQueue implements NetQueue {
     this.#state[FILLED] = 0;
     this.#transmit.drain();
     this.#receive.drain();
+  }
+
+  /** From now on bursts throw. The queue's memory is not touched any more. */
+  end(): void {
+    this.#state = this.#state.slice();
+    this.#state[CONTROL] = ENDED;
   }
 
   statistics(): NetQueueStatistics {

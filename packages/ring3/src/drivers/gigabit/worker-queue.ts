@@ -14,6 +14,8 @@ import { GigabitQueue } from "./queue.ts";
 import { allocateQueue, type QueueMemory } from "./queue-memory.ts";
 import { QueueControl, type QueuePlace, STATE_WORDS, StateWord } from "./queue-place.ts";
 
+/** Bytes of arena memory that a worker gets for its bursts. */
+const OWN_BYTES = 65536;
 /** How long a worker may stay in a burst before it is taken for dead. */
 const BURST_TIMEOUT_MS = 200;
 const { CONTROL, OWNER, BUSY } = StateWord;
@@ -21,28 +23,32 @@ const { CONTROL, OWNER, BUSY } = StateWord;
 interface GigabitQueueHandle extends NetQueueHandle {
   readonly place: QueuePlace;
   readonly registers: WindowHandle;
+  /** Arena memory of the worker's own, for its `Packets`. */
+  readonly own: { readonly offset: number; readonly size: number };
 }
 
 export class WorkerQueue implements NetWorkerQueue {
   readonly index: number;
   readonly memory: QueueMemory;
   readonly #handle: GigabitQueueHandle;
-  readonly #pool: PacketPool;
-  readonly #words: Int32Array;
+  readonly #owned: Disposable;
+  readonly #words: Int32Array<SharedArrayBuffer>;
   readonly #close: (queue: WorkerQueue) => Promise<void>;
   #closed = false;
 
+  /** `owned`: what goes with the queue. */
   constructor(
+    arena: Arena,
     memory: QueueMemory,
-    pool: PacketPool,
+    owned: Disposable,
     handle: GigabitQueueHandle,
     close: (queue: WorkerQueue) => Promise<void>,
   ) {
     this.index = memory.place.index;
     this.memory = memory;
-    this.#pool = pool;
+    this.#owned = owned;
     this.#handle = handle;
-    this.#words = new Int32Array(pool.arena.buffer, memory.place.state, STATE_WORDS);
+    this.#words = new Int32Array(arena.buffer as SharedArrayBuffer, memory.place.state, STATE_WORDS);
     this.#close = close;
   }
 
@@ -79,8 +85,17 @@ export class WorkerQueue implements NetWorkerQueue {
     this.#closed = true;
     this.end();
     await this.#close(this);
-    this.memory[Symbol.dispose]();
-    this.#pool[Symbol.dispose]();
+    this.memory.unmap();
+    // A worker that has the queue may be at work on its packets: their memory is theirs until it lets go.
+    if (this.owned) void this.#released().then(() => this.#owned[Symbol.dispose]());
+    else this.#owned[Symbol.dispose]();
+  }
+
+  async #released(): Promise<void> {
+    while (this.owned) {
+      const { async, value } = Atomics.waitAsync(this.#words, OWNER, 1);
+      if (async) await value;
+    }
   }
 }
 
@@ -101,23 +116,21 @@ export function openWorkerQueue(
       "queues in workers need mapped registers and memory in a shared arena; use the queues of this thread",
     );
   }
-  const pool = PacketPool.create(arena, poolOptions);
-  try {
-    const memory = allocateQueue(fn, chip, pool, shape);
-    const handle = {
-      kind: chip.driver,
-      address: fn.identity.address,
-      index: shape.index,
-      arena: arena.handle(),
-      pool: pool.handle(),
-      place: memory.place,
-      registers: registers.handle(),
-    };
-    return new WorkerQueue(memory, pool, handle, close);
-  } catch (error) {
-    pool[Symbol.dispose]();
-    throw error;
-  }
+  using owned = new DisposableStack();
+  const pool = owned.use(PacketPool.create(arena, poolOptions));
+  const own = owned.use(arena.reserve(OWN_BYTES));
+  const memory = owned.use(allocateQueue(fn, chip, pool, shape));
+  const handle = {
+    kind: chip.driver,
+    address: fn.identity.address,
+    index: shape.index,
+    arena: arena.handle(),
+    pool: pool.handle(),
+    place: memory.place,
+    registers: registers.handle(),
+    own: { offset: own.offset, size: own.size },
+  };
+  return new WorkerQueue(arena, memory, owned.move(), handle, close);
 }
 
 /** Takes a queue over in this thread. Throws `NET_QUEUE_OWNED` where another thread has it. */
@@ -134,7 +147,7 @@ class AttachedGigabitQueue implements AttachedNetQueue {
   #open = true;
 
   constructor(handle: GigabitQueueHandle, arena: Arena | undefined) {
-    const attached = arena ?? Arena.attach(handle.arena);
+    const attached = arena ?? Arena.attach(handle.arena, handle.own);
     const { place } = handle;
     this.index = handle.index;
     this.#words = new Int32Array(attached.buffer, place.state, STATE_WORDS);
@@ -190,6 +203,7 @@ class AttachedGigabitQueue implements AttachedNetQueue {
     if (!this.#open) return;
     this.#open = false;
     Atomics.store(this.#words, OWNER, 0);
+    Atomics.notify(this.#words, OWNER);
     this.#release();
   }
 }

@@ -95,9 +95,7 @@ export class IgbChip implements Chip {
     mac.setVlans(setup.vlans ?? []);
     mac.setChecksums();
     registers.write32(Igb.VT_CTL, 0);
-    const { TCP_IPV4, IPV4, IPV6, TCP_IPV6 } = HashFields;
-    const fields = TCP_IPV4 | IPV4 | IPV6 | TCP_IPV6 | IgbHashFields.UDP_IPV4 | IgbHashFields.UDP_IPV6;
-    mac.setSteering(setup.steered, IGB_MRQC_RSS | fields, 0);
+    this.applySteering(setup);
     registers.write32(Igb.RLPML, setup.mtu + IGB_OVERHEAD_BYTES);
     const extended = registers.read32(Gigabit.CTRL_EXT);
     registers.write32(Gigabit.CTRL_EXT, (extended | IgbCtrlExt.PFRSTD.mask | IgbCtrlExt.DRV_LOAD.mask) >>> 0);
@@ -229,6 +227,19 @@ export class IgbChip implements Chip {
     return this.applyFilter(setup);
   }
 
+  applySteering({ steered }: ChipSetup): void {
+    const { TCP_IPV4, IPV4, IPV6, TCP_IPV6 } = HashFields;
+    const fields = TCP_IPV4 | IPV4 | IPV6 | TCP_IPV6 | IgbHashFields.UDP_IPV4 | IgbHashFields.UDP_IPV6;
+    // With several queues a full one must not hold the others up: what comes for it is dropped.
+    for (const queue of steered) {
+      const register = this.#bases(queue).receive + QueueRegister.SRRCTL;
+      const control = this.registers.read32(register);
+      const drop = steered.length > 1 ? control | Srrctl.DROP_EN.mask : control & ~Srrctl.DROP_EN.mask;
+      this.registers.write32(register, drop >>> 0);
+    }
+    this.#mac.setSteering(steered, IGB_MRQC_RSS | fields, 0);
+  }
+
   statistics(): Omit<NetStatistics, "rx_dropped"> {
     return this.#mac.statistics();
   }
@@ -286,8 +297,7 @@ export async function enableIgbQueue(
       `an MTU of ${mtu} needs ${mtu + IGB_OVERHEAD_BYTES} bytes of a buffer, not ${room}`,
     );
   }
-  // With several queues a full one must not hold the others up: what comes for it is dropped.
-  const drop = steered > 1 ? Srrctl.DROP_EN.mask : 0;
+  const drop = steered.length > 1 ? Srrctl.DROP_EN.mask : 0;
   const shape = Srrctl.BSIZEPACKET.of(kibibytes) | Srrctl.DESCTYPE.of(DESCTYPE_ADVANCED_ONE_BUFFER);
   registers.write32(bases.receive + QueueRegister.SRRCTL, (shape | drop) >>> 0);
   const { PTHRESH, HTHRESH, WTHRESH, ENABLE } = Dctl;

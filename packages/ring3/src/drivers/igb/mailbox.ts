@@ -6,7 +6,7 @@ import type { Registers } from "../../memory/registers.ts";
 import type { PciFunction } from "../../pci/function.ts";
 import { MAILBOX_WORDS, MailboxAnswer, V2pMailbox } from "../../specs/igb/mailbox.ts";
 import { IgbVf } from "../../specs/igb/registers.ts";
-import { type Clock, sleep } from "../clock.ts";
+import type { Clock } from "../clock.ts";
 import { waitFor } from "../gigabit/wait-for.ts";
 
 const { REQ, ACK, VFU, PFSTS, PFACK, RSTI, RSTD } = V2pMailbox;
@@ -116,21 +116,16 @@ export class Mailbox {
 
   /** Takes the memory: the bit stays only where the other side does not have it. */
   async #own(what: string): Promise<void> {
-    const deadline = this.#clock.now() + this.#timeoutMs;
-    for (;;) {
+    const limit = { timeoutMs: this.#timeoutMs, what: () => this.#failed(what, "does not let go of the mailbox") };
+    await waitFor(this.#fn, this.#clock, limit, () => {
       this.#registers.write32(IgbVf.V2PMAILBOX, VFU.mask);
-      if (VFU.test(this.#read())) return;
-      if (this.#clock.now() >= deadline) throw this.#failed(what, "does not let go of the mailbox");
-      await sleep(this.#clock, 1, this.#fn.gone);
-    }
+      return VFU.test(this.#read());
+    });
   }
 
   async #await(what: string, mask: number, problem: string): Promise<void> {
-    const deadline = this.#clock.now() + this.#timeoutMs;
-    while (!this.#take(mask)) {
-      if (this.#clock.now() >= deadline) throw this.#failed(what, problem);
-      await sleep(this.#clock, 1, this.#fn.gone);
-    }
+    const limit = { timeoutMs: this.#timeoutMs, what: () => this.#failed(what, problem) };
+    await waitFor(this.#fn, this.#clock, limit, () => this.#take(mask));
   }
 
   #failed(what: string, problem: string): Ring3Error {

@@ -225,6 +225,9 @@ export class IgbVfChip implements Chip {
     this.#vlans = [...vlans];
   }
 
+  /** Spreading is the physical function's to set up: without it the second queue only sends. */
+  applySteering(): void {}
+
   /** The counters wrap at 32 bits and survive our resets. */
   #readCounters(): void {
     for (const [name, offset] of Object.entries(IgbVfStatistics)) {
