@@ -2,6 +2,9 @@
 import { Ring3Error } from "../../binary/error.ts";
 import type { Arena } from "../../memory/arena.ts";
 import type { PciFunction } from "../../pci/function.ts";
+import { E1000E_DEVICE_IDS } from "../../specs/e1000e/registers.ts";
+import { INTEL_VENDOR_ID } from "../../specs/gigabit/registers.ts";
+import { IGB_DEVICE_IDS, IGB_VF_DEVICE_ID } from "../../specs/igb/registers.ts";
 import type { AttachedNetQueue, NetDevice, NetDeviceOptions, NetQueueHandle } from "./device.ts";
 
 interface NetDriver {
@@ -12,7 +15,33 @@ interface NetDriver {
   attach(handle: NetQueueHandle, arena: Arena | undefined): Promise<AttachedNetQueue>;
 }
 
-const drivers: readonly NetDriver[] = [];
+const intel = (deviceIds: readonly number[]): NetDriver["ids"] =>
+  deviceIds.map((deviceId) => ({ vendorId: INTEL_VENDOR_ID, deviceId }));
+const attachGigabit: NetDriver["attach"] = async (handle, arena) => {
+  const { attachGigabitQueue } = await import("../gigabit/worker-queue.ts");
+  return attachGigabitQueue(handle, arena);
+};
+
+const drivers: readonly NetDriver[] = [
+  {
+    name: "igb",
+    ids: intel(IGB_DEVICE_IDS),
+    start: async (fn, options) => await (await import("../igb/driver.ts")).IgbDriver.start(fn, options),
+    attach: attachGigabit,
+  },
+  {
+    name: "igbvf",
+    ids: intel([IGB_VF_DEVICE_ID]),
+    start: async (fn, options) => await (await import("../igb/driver.ts")).IgbVfDriver.start(fn, options),
+    attach: attachGigabit,
+  },
+  {
+    name: "e1000e",
+    ids: intel(E1000E_DEVICE_IDS),
+    start: async (fn, options) => await (await import("../e1000e/driver.ts")).E1000eDriver.start(fn, options),
+    attach: attachGigabit,
+  },
+];
 
 /**
  * Starts the driver that fits a network function by its ids.

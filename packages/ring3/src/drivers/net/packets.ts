@@ -54,6 +54,7 @@ export function offloadWord(ethernetBytes: number, ipBytes: number, vlanTag = 0)
  * device.pool.giveAll(packets, count);
  */
 export class Packets implements Disposable {
+  readonly arena: Arena;
   readonly capacity: number;
   /** Where the words lie in the arena. */
   readonly arenaOffset: number;
@@ -63,6 +64,7 @@ export class Packets implements Disposable {
 
   constructor(arena: Arena, capacity: number) {
     const range = arena.reserve(capacity * PACKET_WORDS * 4, 64);
+    this.arena = arena;
     this.capacity = capacity;
     this.arenaOffset = range.offset;
     this.words = new Int32Array(range.words.buffer, range.offset, capacity * PACKET_WORDS);
