@@ -9,6 +9,7 @@ import { judgements, report } from "./report.ts";
 /** Loaded when they are run, since each may need what a machine lacks. */
 const BENCHMARKS: Readonly<Record<string, () => Promise<Benchmark>>> = {
   ring: async () => await import("./ring/ring.ts"),
+  net: async () => await import("./net/net.ts"),
   guest: async () => await import("./guest/guest.ts"),
   memory: async () => await import("./memory/memory.ts"),
   wire: async () => await import("./vfio-user/wire.ts"),

@@ -1,6 +1,6 @@
 // Submit and complete per operation on an NVMe ring in shared memory, with a device process in C on the other side: the
 // driver's loop in C, ring3's ring in TypeScript, and ring3's emitted burst, in turn, each against a fresh device.
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -16,6 +16,7 @@ import {
 import { REAPED_WORDS, ReapedWord, Ring } from "../../packages/ring3/src/drivers/nvme/ring.ts";
 import { createMemoryFile, DeviceWindow, defaultArena } from "../../packages/ring3/src/linux/index.ts";
 import { type BenchmarkContext, type BenchmarkResult, BenchmarkUnavailable, type Section } from "../benchmark.ts";
+import { compilePeer, diedEarly } from "../c-peer.ts";
 import { CQ_OFFSET, DEPTH, DOORBELL_OFFSET, SHARED_SIZE, STOP_OFFSET } from "./layout.ts";
 
 export const name = "ring";
@@ -46,7 +47,9 @@ interface Contender {
 export async function run({ rounds, quick, progress }: BenchmarkContext): Promise<BenchmarkResult> {
   const folder = mkdtempSync(join(tmpdir(), "ring3-ring-"));
   try {
-    const [device, driver] = ["device", "driver"].map((program) => compile(program, folder)) as [string, string];
+    const [device, driver] = ["device", "driver"].map((program) =>
+      compilePeer(join(import.meta.dirname, `${program}.c`), folder),
+    ) as [string, string];
     const arena = defaultArena();
     using file = createMemoryFile(SHARED_SIZE);
     using window = DeviceWindow.map(arena, file, 0, SHARED_SIZE);
@@ -226,19 +229,4 @@ function burstLoop(arena: ReturnType<typeof defaultArena>, window: DeviceWindow)
     reset: () => resetBurst(arena, place),
     exchange,
   };
-}
-
-function compile(program: string, folder: string): string {
-  const output = join(folder, program);
-  try {
-    execFileSync("cc", ["-O2", "-Wall", "-o", output, join(import.meta.dirname, `${program}.c`)], { stdio: "pipe" });
-  } catch (error) {
-    throw new BenchmarkUnavailable(`the peer in C does not compile here: ${String(error)}`);
-  }
-  return output;
-}
-
-async function diedEarly(child: ChildProcess): Promise<never> {
-  const [code, signal] = (await once(child, "exit")) as [number | null, NodeJS.Signals | null];
-  throw new Error(`the device process ended with ${signal ?? code}`);
 }

@@ -1,0 +1,21 @@
+// Network devices of the guest, opened with their drivers over the kernel's VFIO.
+import type { GigabitOptions } from "../../packages/ring3/src/drivers/gigabit/settings.ts";
+import type { NetDevice } from "../../packages/ring3/src/drivers/net/device.ts";
+import { openNetDevice } from "../../packages/ring3/src/drivers/net/open.ts";
+import { open } from "../../packages/ring3/src/index.ts";
+
+/** Opens the functions with their drivers, waits for the links, and closes all in order. */
+export async function withDevices(
+  addresses: readonly string[],
+  options: GigabitOptions,
+  body: (...devices: NetDevice[]) => Promise<void>,
+): Promise<void> {
+  await using stack = new AsyncDisposableStack();
+  const devices: NetDevice[] = [];
+  for (const address of addresses) {
+    const fn = stack.use(await open(address));
+    devices.push(stack.use(await openNetDevice(fn, options)));
+  }
+  for (const device of devices) await device.waitForLink();
+  await body(...devices);
+}
