@@ -233,7 +233,13 @@ test("a device that is pulled out under load ends bursts and waits with an error
   await rootOutput("echo 0 > /sys/bus/pci/drivers_autoprobe");
   await qmp("netdev_add", { type: "hubport", id: "wire-c", hubid: 1 });
   for (const model of ["e1000e", "igb"] as const) {
-    await qmp("device_add", { driver: model, id: "guest", netdev: "wire-c", mac: "52:54:00:00:0a:00", bus: port });
+    await qmp("device_add", {
+      driver: model,
+      id: `guest-${model}`,
+      netdev: "wire-c",
+      mac: "52:54:00:00:0a:00",
+      bus: port,
+    });
     await awaitFunction(address, true);
     await bind(address, "vfio-pci");
     await using peerFunction = await open(igb.address);
@@ -243,7 +249,7 @@ test("a device that is pulled out under load ends bursts and waits with an error
     for (const one of [peer, device]) await one.waitForLink();
     const removed = new Promise<string>((resolve) => device.events.on("removed", ({ code }) => resolve(code)));
     const load = flood(device, peer);
-    await qmp("device_del", { id: "guest" });
+    await qmp("device_del", { id: `guest-${model}` });
     await assert.rejects(load, { code: "FUNCTION_REMOVED" });
     assert.equal(await removed, "FUNCTION_REMOVED");
     await assert.rejects(device.receivable(0), { code: "FUNCTION_REMOVED" });

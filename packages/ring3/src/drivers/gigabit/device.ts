@@ -65,6 +65,7 @@ export class GigabitDevice implements NetDevice {
   readonly #ownPool: boolean;
   #watch: Disposable | undefined;
   #link: LinkState = DOWN;
+  #mac: Uint8Array = new Uint8Array(6);
   #recovering: Promise<void> | undefined;
   #again: string | undefined;
   #failure: Ring3Error | undefined;
@@ -148,6 +149,7 @@ export class GigabitDevice implements NetDevice {
     await chip.reset();
     this.#interrupts.open();
     await chip.start(setup, this.#interrupts);
+    this.#mac = setup.mac ?? chip.mac;
     for (const { memory } of [...this.#own, ...this.#workers.values()]) {
       await chip.enableQueue(memory.addresses, setup);
     }
@@ -248,7 +250,7 @@ export class GigabitDevice implements NetDevice {
   }
 
   get mac(): Uint8Array {
-    return this.#setup.mac?.slice() ?? this.#chip.mac;
+    return this.#mac.slice();
   }
 
   async setMac(mac: Uint8Array): Promise<void> {
@@ -257,6 +259,7 @@ export class GigabitDevice implements NetDevice {
     }
     await this.#apply(() => this.#chip.applyMac(mac, this.#setup));
     this.#setup.mac = mac.slice();
+    this.#mac = this.#setup.mac;
   }
 
   get mtu(): number {
