@@ -17,7 +17,7 @@ export interface Received {
 }
 
 /** Writes frame `sequence` of `size` bytes into `bytes` at `place`. */
-export function writeFrame(
+function writeFrame(
   bytes: Uint8Array,
   place: number,
   { to, from, sequence, size }: { to: Uint8Array; from: Uint8Array; sequence: number; size: number },
@@ -31,12 +31,12 @@ export function writeFrame(
 }
 
 /** The size of frame `sequence`: all sizes come up. */
-export function sizeOf(sequence: number, most = 1514): number {
+function sizeOf(sequence: number, most = 1514): number {
   return LEAST_BYTES + ((sequence * 37) % (most - LEAST_BYTES + 1));
 }
 
 /** Keeps account of what arrives. */
-export class FrameCheck {
+class FrameCheck {
   readonly #seen: Set<number> = new Set();
   #last = -1;
   #damaged = 0;

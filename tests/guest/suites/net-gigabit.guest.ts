@@ -3,13 +3,12 @@
 // timeout: 600
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import type { GigabitOptions } from "../../../packages/ring3/src/drivers/gigabit/settings.ts";
-import type { NetDevice } from "../../../packages/ring3/src/drivers/net/device.ts";
+import type { NetDevice, NetDeviceOptions } from "../../../packages/ring3/src/drivers/net/device.ts";
 import { Packets, PacketWord } from "../../../packages/ring3/src/drivers/net/packets.ts";
 import { arpRequest, checksum, echoRequest, exchange } from "../frames.ts";
 import { rootOutput } from "../inside.ts";
-import { withDevices } from "../net-devices.ts";
 import { FUNCTIONS } from "../machine.ts";
+import { withDevices } from "../net-devices.ts";
 
 const FRAMES = 1000;
 const WHOLE = { count: FRAMES, damaged: 0, duplicated: 0, disordered: 0 };
@@ -23,7 +22,7 @@ after(async () => {
   await rootOutput(`ip link set ${(await parent()).trim()} down`);
 });
 
-const modes: readonly GigabitOptions[] = [
+const modes: readonly NetDeviceOptions[] = [
   { receiveMode: "polled" },
   { receiveMode: "interrupt" },
   { receiveMode: "adaptive", loops: "typescript" },
@@ -89,7 +88,7 @@ async function ask(
   const answers: Uint8Array[] = [];
   for (const frame of frames) {
     device.pool.takeAll(packets, 1);
-    device.pool.bytes.set(frame, packets.words[PacketWord.PLACE] as number);
+    device.pool.bytes.set(frame, packets.words[PacketWord.PLACE]);
     packets.words[PacketWord.LENGTH] = frame.length;
     assert.equal(device.txBurst(0, packets, 1), 1);
     const before = answers.length;

@@ -5,8 +5,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { before, test } from "node:test";
 import { Worker } from "node:worker_threads";
-import type { GigabitOptions } from "../../../packages/ring3/src/drivers/gigabit/settings.ts";
-import type { LinkState, NetDevice } from "../../../packages/ring3/src/drivers/net/device.ts";
+import type { LinkState, NetDevice, NetDeviceOptions } from "../../../packages/ring3/src/drivers/net/device.ts";
 import { openNetDevice } from "../../../packages/ring3/src/drivers/net/open.ts";
 import { PacketPool } from "../../../packages/ring3/src/drivers/net/packet-pool.ts";
 import {
@@ -33,7 +32,7 @@ before(async () => {
   await bind(igb.address, "vfio-pci");
 });
 
-const modes: readonly GigabitOptions[] = [
+const modes: readonly NetDeviceOptions[] = [
   { receiveMode: "polled", interrupts: "none" },
   { receiveMode: "interrupt", interrupts: "msix", queues: 2 },
   { receiveMode: "interrupt", interrupts: "msi" },
@@ -62,7 +61,7 @@ async function pass(
 ): Promise<{ bytes: Uint8Array; flags: number; tag: number; queue: number }[]> {
   using packets = new Packets(from.pool.arena, 8);
   assert.equal(from.pool.takeAll(packets, 1), 1);
-  from.pool.bytes.set(frame, packets.words[PacketWord.PLACE] as number);
+  from.pool.bytes.set(frame, packets.words[PacketWord.PLACE]);
   packets.words[PacketWord.LENGTH] = frame.length;
   packets.words[PacketWord.FLAGS] = flags;
   packets.words[PacketWord.OFFLOAD] = offload;
@@ -269,7 +268,7 @@ async function flood(device: NetDevice, peer: NetDevice): Promise<never> {
       const count = from.pool.takeAll(packets, 16);
       for (let i = 0; i < count; i++) {
         const at = i * PACKET_WORDS;
-        from.pool.bytes.set(to.mac, packets.words[at + PacketWord.PLACE] as number);
+        from.pool.bytes.set(to.mac, packets.words[at + PacketWord.PLACE]);
         packets.words[at + PacketWord.LENGTH] = 1000;
       }
       const sent = from.txBurst(0, packets, count);

@@ -1,5 +1,4 @@
-export type { GigabitDevice } from "../gigabit/device.ts";
 export type { PassingPacket } from "../gigabit/burst-emitted.ts";
+export type { GigabitDevice } from "../gigabit/device.ts";
 export { Forwarder } from "../gigabit/forwarder.ts";
-export type { GigabitOptions } from "../gigabit/settings.ts";
 export { E1000eDriver } from "./driver.ts";

@@ -9,6 +9,7 @@ import type {
   LinkState,
   NetCapabilities,
   NetDevice,
+  NetDeviceOptions,
   NetEventMap,
   NetQueue,
   NetStatistics,
@@ -26,7 +27,7 @@ import { GigabitInterrupts } from "./interrupts.ts";
 import { GigabitQueue } from "./queue.ts";
 import { allocateQueue, type QueueMemory } from "./queue-memory.ts";
 import { QueueControl, StateWord } from "./queue-place.ts";
-import { type GigabitOptions, type GigabitSettings, settingsOf } from "./settings.ts";
+import { type GigabitSettings, settingsOf } from "./settings.ts";
 import { openWorkerQueue, type WorkerQueue } from "./worker-queue.ts";
 
 /** How often the link and the device's health are looked at. */
@@ -71,7 +72,7 @@ export class GigabitDevice implements NetDevice {
   #failure: Ring3Error | undefined;
   #ended: Promise<void> | undefined;
 
-  private constructor(fn: PciFunction, chip: Chip, options: GigabitOptions) {
+  private constructor(fn: PciFunction, chip: Chip, options: NetDeviceOptions) {
     this.#fn = fn;
     this.#chip = chip;
     this.#settings = settingsOf(options, chip.maxQueues);
@@ -107,7 +108,7 @@ export class GigabitDevice implements NetDevice {
   }
 
   /** Resets and sets up the controller and its queues. Throws `NET_INVALID`, `NET_REFUSED`, `NET_MAILBOX`, `TIMEOUT`. */
-  static async start(fn: PciFunction, chip: Chip, options: GigabitOptions): Promise<GigabitDevice> {
+  static async start(fn: PciFunction, chip: Chip, options: NetDeviceOptions): Promise<GigabitDevice> {
     const device = new GigabitDevice(fn, chip, options);
     try {
       const { mtu } = device.#setup;
