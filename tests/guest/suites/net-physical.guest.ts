@@ -227,35 +227,33 @@ test("a link that goes down and comes up again is told, and frames go on", async
   });
 });
 
-test("a device that is pulled out under load ends bursts and waits with an error", async () => {
-  const [{ port, address }] = HOTPLUG;
+test("devices that are pulled out under load end bursts and waits with an error", async () => {
   await rootOutput("echo 0 > /sys/bus/pci/drivers_autoprobe");
-  await qmp("netdev_add", { type: "hubport", id: "wire-c", hubid: 1 });
-  for (const model of ["e1000e", "igb"] as const) {
-    await qmp("device_add", {
-      driver: model,
-      id: `guest-${model}`,
-      netdev: "wire-c",
-      mac: "52:54:00:00:0a:00",
-      bus: port,
-    });
-    await awaitFunction(address, true);
-    await bind(address, "vfio-pci");
-    await using peerFunction = await open(igb.address);
-    await using peer = await openNetDevice(peerFunction);
-    await using fn = await open(address);
-    await using device = await openNetDevice(fn);
-    for (const one of [peer, device]) await one.waitForLink();
-    const removed = new Promise<string>((resolve) => device.events.on("removed", ({ code }) => resolve(code)));
-    const load = flood(device, peer);
-    await qmp("device_del", { id: `guest-${model}` });
-    await assert.rejects(load, { code: "FUNCTION_REMOVED" });
-    assert.equal(await removed, "FUNCTION_REMOVED");
-    await assert.rejects(device.receivable(0), { code: "FUNCTION_REMOVED" });
-    await fn[Symbol.asyncDispose]();
-    await awaitFunction(address, false);
-  }
+  await using peerFunction = await open(igb.address);
+  await using peer = await openNetDevice(peerFunction);
+  await peer.waitForLink();
+  // Letting go takes the slot's driver some seconds: both at once.
+  await Promise.all((["e1000e", "igb"] as const).map((model, i) => pullOut(model, HOTPLUG[i] ?? HOTPLUG[0], peer)));
 });
+
+async function pullOut(model: string, { port, address }: (typeof HOTPLUG)[number], peer: NetDevice): Promise<void> {
+  const netdev = `wire-${model}`;
+  await qmp("netdev_add", { type: "hubport", id: netdev, hubid: 1 });
+  await qmp("device_add", { driver: model, id: `guest-${model}`, netdev, bus: port });
+  await awaitFunction(address, true);
+  await bind(address, "vfio-pci");
+  await using fn = await open(address);
+  await using device = await openNetDevice(fn);
+  await device.waitForLink();
+  const removed = new Promise<string>((resolve) => device.events.on("removed", ({ code }) => resolve(code)));
+  const load = flood(device, peer);
+  await qmp("device_del", { id: `guest-${model}` });
+  await assert.rejects(load, { code: "FUNCTION_REMOVED" });
+  assert.equal(await removed, "FUNCTION_REMOVED");
+  await assert.rejects(device.receivable(0), { code: "FUNCTION_REMOVED" });
+  await fn[Symbol.asyncDispose]();
+  await awaitFunction(address, false);
+}
 
 /** Sends and receives for as long as the first device lives. */
 async function flood(device: NetDevice, peer: NetDevice): Promise<never> {
