@@ -5,6 +5,7 @@ import {
   E1000E_MRQC_RSS,
   E1000E_QUEUES,
   E1000E_RETA_QUEUE_SHIFT,
+  E1000E_VECTORS,
   E1000e,
   E1000eCtrlExt,
   E1000eRfctl,
@@ -109,7 +110,7 @@ export class E1000eChip implements Chip {
     const extended = registers.read32(Gigabit.CTRL_EXT);
     registers.write32(Gigabit.CTRL_EXT, (extended | E1000eCtrlExt.PBA_SUPPORT.mask) >>> 0);
     registers.write32(E1000e.EIAC, Icr.RXQ0.mask | Icr.RXQ1.mask);
-    for (let i = 0; i < 5; i++) registers.write32(E1000e.EITR + 4 * i, 0);
+    for (let i = 0; i < E1000E_VECTORS; i++) registers.write32(E1000e.EITR + 4 * i, 0);
     registers.write32(Gigabit.IMS, Icr.LSC.mask | Icr.OTHER.mask);
   }
 

@@ -5,11 +5,10 @@ import { test } from "node:test";
 import { FakeGigabit, type FakeGigabitKind } from "../../../../../tests/fakes/fake-gigabit.ts";
 import { VirtualClock } from "../../../../../tests/fakes/virtual-clock.ts";
 import { Arena } from "../../memory/arena.ts";
-import type { LinkState, NetDevice } from "../net/device.ts";
+import type { LinkState, NetDevice, NetDeviceOptions } from "../net/device.ts";
 import { openNetDevice } from "../net/open.ts";
 import { PacketPool } from "../net/packet-pool.ts";
 import { PACKET_WORDS, Packets, PacketWord } from "../net/packets.ts";
-import type { GigabitOptions } from "./settings.ts";
 
 const KINDS: readonly FakeGigabitKind[] = ["e1000e", "igb", "igbvf"];
 
@@ -20,10 +19,10 @@ interface Scene extends AsyncDisposable {
   readonly packets: Packets;
 }
 
-async function start(kind: FakeGigabitKind, options: GigabitOptions = {}, arena?: Arena): Promise<Scene> {
+async function start(kind: FakeGigabitKind, options: NetDeviceOptions = {}, arena?: Arena): Promise<Scene> {
   const fake = new FakeGigabit(kind, arena === undefined ? {} : { arena });
   const clock = new VirtualClock();
-  const device = await openNetDevice(fake.fn, { ringEntries: 16, clock, ...options } as GigabitOptions);
+  const device = await openNetDevice(fake.fn, { ringEntries: 16, clock, ...options });
   const packets = new Packets(device.pool.arena, 32);
   const dispose = async (): Promise<void> => {
     await device[Symbol.asyncDispose]();
@@ -188,7 +187,7 @@ for (const kind of KINDS) {
 
   test(`${kind}: wishes that cannot be met are refused before anything happens`, async () => {
     const fake = new FakeGigabit(kind);
-    const starting = (options: GigabitOptions): Promise<NetDevice> => openNetDevice(fake.fn, options);
+    const starting = (options: NetDeviceOptions): Promise<NetDevice> => openNetDevice(fake.fn, options);
     for (const options of [{ queues: 17 }, { ringEntries: 20 }, { mtu: 4000 }, { mtu: 10 }] as const) {
       await assert.rejects(starting(options), { code: "NET_INVALID" }, JSON.stringify(options));
     }
@@ -211,7 +210,7 @@ for (const kind of KINDS) {
 
 test("an unknown function is nobody's", async () => {
   const fake = new FakeGigabit("igb");
-  const stranger = { ...fake.fn, identity: { ...fake.fn.identity, deviceId: 0x1234 } } as typeof fake.fn;
+  const stranger = { identity: { ...fake.fn.identity, deviceId: 0x1234 } } as typeof fake.fn;
   await assert.rejects(openNetDevice(stranger), { code: "WRONG_DEVICE", message: /8086:1234/ });
 });
 
@@ -219,7 +218,7 @@ test("igbvf: a physical function that is silent, in reset, or refuses", async ()
   const silent = new FakeGigabit("igbvf");
   silent.parent.silent = true;
   const clock = new VirtualClock();
-  const options = { ringEntries: 16, clock } as GigabitOptions;
+  const options = { ringEntries: 16, clock };
   await assert.rejects(openNetDevice(silent.fn, options), { code: "NET_MAILBOX", message: /ip link set/ });
   silent.parent.silent = false;
   silent.parent.resetting = true;
@@ -239,7 +238,7 @@ test("igbvf: without an address from above it chooses one, and keeps it", async 
   const fake = new FakeGigabit("igbvf");
   fake.parent.refuses.add(1);
   const clock = new VirtualClock();
-  await using device = await openNetDevice(fake.fn, { ringEntries: 16, clock } as GigabitOptions);
+  await using device = await openNetDevice(fake.fn, { ringEntries: 16, clock });
   const { mac } = device;
   assert.equal((mac[0] as number) & 3, 2);
   await device.reset();

@@ -9,6 +9,7 @@ import type {
   LinkState,
   NetCapabilities,
   NetDevice,
+  NetDeviceOptions,
   NetEventMap,
   NetQueue,
   NetStatistics,
@@ -26,7 +27,7 @@ import { GigabitInterrupts } from "./interrupts.ts";
 import { GigabitQueue } from "./queue.ts";
 import { allocateQueue, type QueueMemory } from "./queue-memory.ts";
 import { QueueControl, StateWord } from "./queue-place.ts";
-import { type GigabitOptions, type GigabitSettings, settingsOf } from "./settings.ts";
+import { type GigabitSettings, settingsOf } from "./settings.ts";
 import { openWorkerQueue, type WorkerQueue } from "./worker-queue.ts";
 
 /** How often the link and the device's health are looked at. */
@@ -65,12 +66,13 @@ export class GigabitDevice implements NetDevice {
   readonly #ownPool: boolean;
   #watch: Disposable | undefined;
   #link: LinkState = DOWN;
+  #mac: Uint8Array = new Uint8Array(6);
   #recovering: Promise<void> | undefined;
   #again: string | undefined;
   #failure: Ring3Error | undefined;
   #ended: Promise<void> | undefined;
 
-  private constructor(fn: PciFunction, chip: Chip, options: GigabitOptions) {
+  private constructor(fn: PciFunction, chip: Chip, options: NetDeviceOptions) {
     this.#fn = fn;
     this.#chip = chip;
     this.#settings = settingsOf(options, chip.maxQueues);
@@ -106,7 +108,7 @@ export class GigabitDevice implements NetDevice {
   }
 
   /** Resets and sets up the controller and its queues. Throws `NET_INVALID`, `NET_REFUSED`, `NET_MAILBOX`, `TIMEOUT`. */
-  static async start(fn: PciFunction, chip: Chip, options: GigabitOptions): Promise<GigabitDevice> {
+  static async start(fn: PciFunction, chip: Chip, options: NetDeviceOptions): Promise<GigabitDevice> {
     const device = new GigabitDevice(fn, chip, options);
     try {
       const { mtu } = device.#setup;
@@ -148,6 +150,7 @@ export class GigabitDevice implements NetDevice {
     await chip.reset();
     this.#interrupts.open();
     await chip.start(setup, this.#interrupts);
+    this.#mac = setup.mac ?? chip.mac;
     for (const { memory } of [...this.#own, ...this.#workers.values()]) {
       await chip.enableQueue(memory.addresses, setup);
     }
@@ -248,7 +251,7 @@ export class GigabitDevice implements NetDevice {
   }
 
   get mac(): Uint8Array {
-    return this.#setup.mac?.slice() ?? this.#chip.mac;
+    return this.#mac.slice();
   }
 
   async setMac(mac: Uint8Array): Promise<void> {
@@ -257,6 +260,7 @@ export class GigabitDevice implements NetDevice {
     }
     await this.#apply(() => this.#chip.applyMac(mac, this.#setup));
     this.#setup.mac = mac.slice();
+    this.#mac = this.#setup.mac;
   }
 
   get mtu(): number {

@@ -4,8 +4,8 @@ import { Ring3Error } from "../../binary/error.ts";
 import type { Registers } from "../../memory/registers.ts";
 import type { PciFunction } from "../../pci/function.ts";
 import {
-  DeviceStatus,
   Dctl,
+  DeviceStatus,
   Gigabit,
   HashFields,
   Icr,
@@ -19,6 +19,7 @@ import {
   IGB_IVAR_VALID,
   IGB_MRQC_RSS,
   IGB_QUEUES,
+  IGB_VECTORS,
   Igb,
   IgbCtrlExt,
   IgbHashFields,
@@ -127,6 +128,8 @@ export class IgbChip implements Chip {
     }
     entries.forEach((entry, i) => registers.write32(Igb.IVAR + 4 * i, entry));
     registers.write32(Igb.IVAR_MISC, (IGB_IVAR_VALID | otherVector) << 8);
+    // A packet that is waited for is told of at once.
+    for (let i = 0; i < IGB_VECTORS; i++) registers.write32(Igb.EITR + 4 * i, 0);
     registers.write32(Igb.EIAC, vectors);
     registers.write32(Igb.EIAM, vectors);
     registers.write32(Igb.EIMS, 1 << otherVector);

@@ -74,6 +74,8 @@ export const IgbVf = {
   VTEIAC: 0x152c,
   VTEIAM: 0x1530,
   VTEICR: 0x1580,
+  /** Three registers: the interval between interrupts of a vector. */
+  EITR: 0x1680,
   VTIVAR: 0x1700,
   VTIVAR_MISC: 0x1740,
 } as const;
