@@ -73,7 +73,7 @@ async function joinProgram(dist: string, folder: string, source: string): Promis
   const library: Plugin = {
     name: "library",
     setup: (building) => {
-      building.onResolve({ filter: /^ring3(?:\/|$)/ }, ({ path }) =>
+      building.onResolve({ filter: /^(?!\.|\/|node:)/ }, ({ path }) =>
         TAKEN_ALONG.test(path) ? null : { path, external: true },
       );
       // Native calls are the library's alone: its FFI must not be loaded twice.
