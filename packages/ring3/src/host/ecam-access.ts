@@ -92,8 +92,7 @@ class EcamSpace {
       for (const { address, config } of this.#functions(domain, bus)) {
         found.push(address);
         const layout = config.read(0x0e, 1) & 0x7f;
-        const secondary = config.read(0x19, 1);
-        if ((layout === 1 || layout === 2) && secondary > bus) pending.push({ domain, bus: secondary });
+        if (layout === 1 || layout === 2) pending.push({ domain, bus: config.read(0x19, 1) });
       }
     }
     return found.toSorted((a, b) => PciAddress.compare(a, b));
