@@ -25,8 +25,9 @@ interface BusMemory {
 type MapBus = (address: number) => BusMemory;
 
 /**
- * The functions that answer, by address, or those asked for in their order. Throws `PERMISSION_DENIED`,
- * `ACCESS_UNAVAILABLE`, `MCFG_INVALID` and `FUNCTION_NOT_FOUND`.
+ * The functions that answer, by address, or those asked for in their order. Virtual functions answer no ids in hardware, and
+ * are there only where they are asked for. Throws `PERMISSION_DENIED`, `ACCESS_UNAVAILABLE`, `MCFG_INVALID` and
+ * `FUNCTION_NOT_FOUND`.
  */
 export async function ecamAccess({
   paths = thisMachine,
