@@ -73,8 +73,8 @@ async function joinProgram(dist: string, folder: string, source: string): Promis
   const library: Plugin = {
     name: "library",
     setup: (building) => {
-      building.onResolve({ filter: /^ring3(?:\/|$)/ }, ({ path }) =>
-        TAKEN_ALONG.test(path) ? null : { path, external: true },
+      building.onResolve({ filter: /^[^./]/ }, ({ path }) =>
+        TAKEN_ALONG.test(path) || path.startsWith("node:") ? null : { path, external: true },
       );
       // Native calls are the library's alone: its FFI must not be loaded twice.
       building.onResolve({ filter: /\/linux\/\w+\.ts$/ }, () => ({ path: "ring3/linux", external: true }));
