@@ -15,7 +15,7 @@ export interface InterruptTargets {
 
 export class GigabitInterrupts implements ChipInterrupts, Disposable {
   readonly #fn: PciFunction;
-  readonly #chip: Chip;
+  readonly #chip: Pick<Chip, "acknowledge" | "quiet">;
   readonly #targets: InterruptTargets;
   readonly #queues: number;
   #kind: ChipInterrupts["kind"];
@@ -25,7 +25,7 @@ export class GigabitInterrupts implements ChipInterrupts, Disposable {
   /** `queues`: how many may get a vector of their own. */
   constructor(
     fn: PciFunction,
-    chip: Chip,
+    chip: Pick<Chip, "acknowledge" | "quiet">,
     options: { readonly kind: ChipInterrupts["kind"] | undefined; readonly queues: number },
     targets: InterruptTargets,
   ) {

@@ -5,6 +5,7 @@ import type { PciFunction } from "../../pci/function.ts";
 import { E1000E_DEVICE_IDS } from "../../specs/e1000e/registers.ts";
 import { INTEL_VENDOR_ID } from "../../specs/gigabit/registers.ts";
 import { IGB_DEVICE_IDS, IGB_VF_DEVICE_ID } from "../../specs/igb/registers.ts";
+import { VIRTIO_DEVICE_ID_BASE, VIRTIO_VENDOR_ID, VirtioDeviceId } from "../../specs/virtio/registers.ts";
 import type { AttachedNetQueue, NetDevice, NetDeviceOptions, NetQueueHandle } from "./device.ts";
 
 interface NetDriver {
@@ -40,6 +41,13 @@ const drivers: readonly NetDriver[] = [
     ids: intel(E1000E_DEVICE_IDS),
     start: async (fn, options) => await (await import("../e1000e/driver.ts")).E1000eDriver.start(fn, options),
     attach: attachGigabit,
+  },
+  {
+    name: "virtio-net",
+    ids: [{ vendorId: VIRTIO_VENDOR_ID, deviceId: VIRTIO_DEVICE_ID_BASE + VirtioDeviceId.NET }],
+    start: async (fn, options) => await (await import("../virtio/net-driver.ts")).VirtioNetDriver.start(fn, options),
+    attach: (handle) =>
+      Promise.reject(new Ring3Error("NOT_SUPPORTED", `queues of ${handle.address} cannot be used by other threads`)),
   },
 ];
 
