@@ -74,11 +74,10 @@ export class GigabitDevice implements NetDevice {
     this.driver = chip.driver;
     this.address = fn.identity.address;
     const { queues, ringEntries, mtu, vlanStripping } = this.#settings;
-    const interruptQueues = Math.max(1, Math.min(chip.maxQueues, 8));
     this.#interrupts = new GigabitInterrupts(
       fn,
       chip,
-      { kind: options.interrupts, queues: interruptQueues },
+      { kind: options.interrupts, queues },
       {
         queue: (index) => this.#own[index]?.wait.wake(),
         other: () => this.#look(),
