@@ -63,7 +63,7 @@ export async function run({ rounds, quick, progress, begin }: BenchmarkContext):
       mixed: contender(arena, window, { emit: true, touch: "typescript" }),
       typescript: contender(arena, window, { emit: false, touch: "typescript" }),
     };
-    const packets = quick ? 200_000 : 1_000_000;
+    const packets = quick ? 200_000 : 500_000;
 
     const against = async <T>(measure: () => T): Promise<T> => {
       words.fill(0, 0, POOL_OFFSET / 4);

@@ -107,7 +107,8 @@ export class IgbVfChip implements Chip {
     const { registers } = this;
     let entries = 0;
     for (let queue = 0; queue < IGB_VF_QUEUES; queue++) {
-      entries |= ((IGB_IVAR_VALID | interrupts.vectorOf(queue)) * 0x101) << (16 * queue);
+      const vector = interrupts.vectorOf(queue);
+      if (vector !== undefined) entries |= (IGB_IVAR_VALID | vector) << (16 * queue);
     }
     registers.write32(IgbVf.VTIVAR, entries >>> 0);
     registers.write32(IgbVf.VTIVAR_MISC, IGB_IVAR_VALID | otherVector);
