@@ -30,6 +30,13 @@ export const COMMANDS: CommandTable = {
   completion: async () => (await import("./commands/completion.ts")).completion,
   man: async () => (await import("./commands/man.ts")).man,
   trace: async () => (await import("./commands/trace.ts")).trace,
+  net: async () => (await import("./commands/net.ts")).net,
+  ping: async () => (await import("./commands/ping.ts")).ping,
+  "udp-echo": async () => (await import("./commands/udp-echo.ts")).udpEcho,
+  capture: async () => (await import("./commands/capture.ts")).capture,
+  forward: async () => (await import("./commands/forward.ts")).forward,
+  generate: async () => (await import("./commands/generate.ts")).generate,
+  "echo-stress": async () => (await import("./commands/echo-stress.ts")).echoStress,
   new: async () => (await import("./commands/new.ts")).newGroup,
 };
 

@@ -6,7 +6,7 @@ import { copyMac } from "./ethernet.ts";
 import { isUnicast } from "./ipv4-address.ts";
 
 /** Bytes of a packet. */
-export const ARP_BYTES = 28;
+const ARP_BYTES = 28;
 export const ArpOperation = { REQUEST: 1, REPLY: 2 } as const;
 const HARDWARE_ETHERNET = 1;
 

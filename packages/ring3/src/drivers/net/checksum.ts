@@ -24,7 +24,7 @@ export function finishSum(sum: number): number {
 }
 
 /** Carries added back until 16 bits are left. */
-export function foldSum(sum: number): number {
+function foldSum(sum: number): number {
   const once = (sum & 0xffff) + (sum >>> 16);
   return (once & 0xffff) + (once >>> 16);
 }

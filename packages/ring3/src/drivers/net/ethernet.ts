@@ -48,9 +48,3 @@ export function putType(bytes: Uint8Array, at: number, type: number, vlan: numbe
 export function copyMac(bytes: Uint8Array, at: number, from: Uint8Array, fromAt: number): void {
   for (let i = 0; i < MAC_BYTES; i++) bytes[at + i] = from[fromAt + i] as number;
 }
-
-/** Whether two addresses are one. */
-export function sameMac(bytes: Uint8Array, at: number, other: Uint8Array, otherAt: number): boolean {
-  for (let i = 0; i < MAC_BYTES; i++) if (bytes[at + i] !== other[otherAt + i]) return false;
-  return true;
-}

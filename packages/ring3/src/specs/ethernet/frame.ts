@@ -5,10 +5,6 @@
 export const ETHERNET_HEADER_BYTES = 14;
 /** Bytes of an 802.1Q tag, which lies between the addresses and the type. */
 export const VLAN_TAG_BYTES = 4;
-/** Bytes of the check sequence that follows a frame on the wire. */
-export const FRAME_CHECK_BYTES = 4;
-/** The shortest frame, without its check sequence: shorter ones are padded. */
-export const MINIMUM_FRAME_BYTES = 60;
 /** VLAN identifiers; 0 says "no VLAN, only a priority" and 4095 is reserved. */
 export const VLANS = 4096;
 
