@@ -22,6 +22,7 @@ export const COMMANDS: CommandTable = {
   reset: async () => (await import("./commands/reset.ts")).reset,
   peek: async () => (await import("./commands/peek.ts")).peek,
   poke: async () => (await import("./commands/peek.ts")).poke,
+  replay: async () => (await import("./commands/replay.ts")).replay,
   trace: async () => (await import("./commands/trace.ts")).trace,
   new: async () => (await import("./commands/new.ts")).newGroup,
 };

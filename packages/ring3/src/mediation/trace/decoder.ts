@@ -4,6 +4,7 @@
 import type { Field } from "../../binary/field.ts";
 import type { DeviceRegisters, RegisterMap } from "../../binary/register-map.ts";
 import { bytesConfigAccess, ConfigSpace } from "../../pci/config-space.ts";
+import { capabilityName } from "../../pci/capability-ids.ts";
 import { Header, Header0, Header1, Header2 } from "../../pci/header.ts";
 import type { RegisterGroup } from "../../pci/register.ts";
 import { capabilityGroups } from "../../pci/register-groups.ts";
@@ -171,6 +172,8 @@ function configTable(bytes: Uint8Array): PlaceTable {
   for (const entry of [...space.capabilities(), ...space.extendedCapabilities()]) {
     const group = capabilityGroups.find(({ kind, id }) => kind === entry.kind && id === entry.id);
     if (group !== undefined) addGroup(group, entry.offset, `${group.name}.`);
+    const name = group?.name ?? capabilityName(entry) ?? `capability ${entry.id}`;
+    table.add(`${name}.HEAD`, entry.offset, entry.kind === "standard" ? 2 : 4);
   }
   return table;
 }

@@ -110,6 +110,9 @@ export type TraceEvent =
   | (Common & { readonly type: "fault"; readonly fault: string; readonly description: string })
   | (Common & { readonly type: "close"; readonly reason: string });
 
+/** An event without what every event has. */
+export type EventBody = TraceEvent extends infer E ? (E extends TraceEvent ? Omit<E, keyof Common> : never) : never;
+
 export type TraceEventType = TraceEvent["type"];
 export type TraceEventOf<T extends TraceEventType> = Extract<TraceEvent, { readonly type: T }>;
 

@@ -1,3 +1,4 @@
+export { DeviceTrace, type DeviceTraceOptions } from "./device-trace.ts";
 export {
   type AccessEvent,
   type DecodedValue,

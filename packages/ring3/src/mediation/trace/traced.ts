@@ -16,7 +16,7 @@ import {
   writeTo,
 } from "../tap/tap.ts";
 import { AccessDecoder } from "./decoder.ts";
-import type { OpenEvent, TraceEvent, TraceSink } from "./event.ts";
+import type { EventBody, OpenEvent, TraceSink } from "./event.ts";
 
 export interface TraceOptions {
   /** Names and fields of BAR registers: `nvmeRegisters()`, `knownRegisters(fn)`, or a map of your own. */
@@ -251,6 +251,3 @@ class TracingTap extends PassingTap {
     this.#sink.write({ t: this.#since(this.#nowNs()), fn: this.#fn, ...this.#user, ...event });
   }
 }
-
-/** An event without what every event has. */
-type EventBody = TraceEvent extends infer E ? (E extends TraceEvent ? Omit<E, "t" | "fn" | "user"> : never) : never;
