@@ -51,8 +51,8 @@ function bodyText(event: TraceEvent): string {
 }
 
 function valueText(event: {
-  readonly value?: number | bigint;
-  readonly bytes?: Uint8Array;
+  readonly value?: number | bigint | undefined;
+  readonly bytes?: Uint8Array | undefined;
   readonly width: number;
 }): string {
   if (event.bytes !== undefined) return ` = ${runText(event.bytes)}`;
