@@ -29,6 +29,7 @@ export const COMMANDS: CommandTable = {
   poke: async () => (await import("./commands/peek.ts")).poke,
   completion: async () => (await import("./commands/completion.ts")).completion,
   man: async () => (await import("./commands/man.ts")).man,
+  replay: async () => (await import("./commands/replay.ts")).replay,
   trace: async () => (await import("./commands/trace.ts")).trace,
   net: async () => (await import("./commands/net.ts")).net,
   ping: async () => (await import("./commands/ping.ts")).ping,

@@ -104,6 +104,7 @@ export class Player {
       return false;
     }
     if (!this.#checkMemory(step)) return false;
+    this.#passReads(step);
     step.done = true;
     this.#made++;
     this.advance();
@@ -156,11 +157,21 @@ export class Player {
       let at = this.#position;
       while (isRead(steps[at])) at++;
       const step = steps[at];
-      if (at === this.#position || step === undefined) return;
-      if (step.kind !== "device" && step.kind !== "signal" && step.kind !== "map") return;
+      if (at === this.#position || (step?.kind !== "device" && step?.kind !== "signal")) return;
+      this.#passReads(step);
       this.#position = at;
       this.advance();
     });
+  }
+
+  /** Reads before `until` are not made any more: what they would have given is what stands there now. */
+  #passReads(until: Step): void {
+    for (const [, step] of this.#stepsAhead()) {
+      if (step === until) return;
+      if (step.kind !== "read" || step.done) continue;
+      step.done = true;
+      this.#last.set(placeOf(step), step.value);
+    }
   }
 
   /** With the strict order: the access that must come now. */
