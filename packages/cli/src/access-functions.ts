@@ -99,11 +99,11 @@ async function reach(
   return found.map((fn) => ("socket" in fn ? accessFunction(fn.socket, places.shift()) : fn));
 }
 
-async function readDump(path: string, { streams }: Context): Promise<string> {
+async function readDump(path: string, { streams }: Context): Promise<Uint8Array> {
   if (path === "-") {
-    const { text } = await import("node:stream/consumers");
-    return await text(streams.stdin);
+    const { buffer } = await import("node:stream/consumers");
+    return await buffer(streams.stdin);
   }
   const { readFile } = await import("node:fs/promises");
-  return await readFile(path, "latin1");
+  return await readFile(path);
 }
