@@ -6,12 +6,12 @@ import { hexdump } from "../../packages/ring3/src/binary/hexdump.ts";
 import { parseDump } from "../../packages/ring3/src/pci/dump.ts";
 import { type LspciOptions, lspci, UnfetchedByteError } from "../../packages/ring3/src/pci/lspci/index.ts";
 import { generatedConfig, numbersFrom } from "./generated-config.ts";
-import { lspciPair, type Outcome, parting } from "./real.ts";
+import { type Lspci, lspciPair, parting } from "./real.ts";
 
 const SPACES = Number(process.env["RING3_LSPCI_SPACES"] ?? 500);
 const BATCH = 1000;
 
-const pair = await lspciPair();
+const pair: Lspci | undefined = await lspciPair();
 const skip = pair === undefined ? "the real lspci cannot be fetched here" : false;
 after(() => pair?.[Symbol.dispose]());
 
@@ -72,7 +72,7 @@ test("where the real one stops at a byte that it never read, ours stops as well,
     const { text, stopped } = ours(dump, { verbose: 3, ids: pair.ids });
     if (stopped === undefined) continue;
     stops++;
-    const { stdout }: Outcome = pair.real(dump, ["-vvv"]);
+    const { stdout } = pair.real(dump, ["-vvv"]);
     // Past the end of what it has allocated the real one sees whatever lies there: it may stop a little later, or not at all.
     assert.equal(stdout.slice(0, text.length), text);
   }

@@ -11,9 +11,9 @@ import type { VirtualFunction } from "../../packages/ring3/src/virtual/index.ts"
 import { enumerate, type Found } from "./enumeration.ts";
 import { MACHINES } from "./machines.ts";
 import { QtestMachine } from "./qtest.ts";
-import { lspciPair, packageRootOrNone, parting } from "./real.ts";
+import { type Lspci, lspciPair, packageRootOrNone, parting } from "./real.ts";
 
-const pair = await lspciPair();
+const pair: Lspci | undefined = await lspciPair();
 const qemu = await packageRootOrNone("qemu");
 const skip = pair === undefined || qemu === undefined ? "QEMU or the real lspci cannot be fetched here" : false;
 

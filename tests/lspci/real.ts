@@ -20,7 +20,7 @@ export class Lspci implements Disposable {
   readonly ids: PciIds;
   readonly names: string;
   readonly #root: string;
-  readonly #directory = mkdtempSync(join(tmpdir(), "ring3-lspci-"));
+  readonly directory: string = mkdtempSync(join(tmpdir(), "ring3-lspci-"));
 
   constructor(root: string) {
     this.#root = root;
@@ -43,11 +43,11 @@ export class Lspci implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    rmSync(this.#directory, { recursive: true });
+    rmSync(this.directory, { recursive: true });
   }
 
   #words(dump: string): string[] {
-    const file = join(this.#directory, "dump");
+    const file = join(this.directory, "dump");
     writeFileSync(file, dump, "latin1");
     return ["-i", this.names, "-F", file];
   }
