@@ -48,7 +48,8 @@ const CASES: readonly (readonly [words: readonly string[], options: LspciOptions
 for (const [words, options, share] of CASES) {
   test(`lspci ${words.join(" ")}: the same text as the real one`, { skip }, () => {
     assert.ok(pair !== undefined);
-    const all = { ...options, ids: pair.ids };
+    const peer: Lspci = pair;
+    const all = { ...options, ids: peer.ids };
     for (let first = 0; first < SPACES * share; first += BATCH) {
       const blocks: string[] = [];
       for (let seed = first; seed < Math.min(first + BATCH, SPACES * share); seed++) {
@@ -57,7 +58,7 @@ for (const [words, options, share] of CASES) {
         if (ours(dump, all).stopped === undefined) blocks.push(dump);
       }
       const dump = blocks.join("");
-      assert.equal(parting(ours(dump, all).text, pair.real(dump, words).stdout), undefined);
+      assert.equal(parting(ours(dump, all).text, peer.real(dump, words).stdout), undefined);
     }
   });
 }
@@ -66,13 +67,14 @@ test("where the real one stops at a byte that it never read, ours stops as well,
   skip,
 }, () => {
   assert.ok(pair !== undefined);
+  const peer: Lspci = pair;
   let stops = 0;
   for (let seed = 0; seed < 2000 && stops < 10; seed++) {
     const dump = block(generatedConfig(numbersFrom(seed)), 0);
-    const { text, stopped } = ours(dump, { verbose: 3, ids: pair.ids });
+    const { text, stopped } = ours(dump, { verbose: 3, ids: peer.ids });
     if (stopped === undefined) continue;
     stops++;
-    const { stdout } = pair.real(dump, ["-vvv"]);
+    const { stdout } = peer.real(dump, ["-vvv"]);
     // Past the end of what it has allocated the real one sees whatever lies there: it may stop a little later, or not at all.
     assert.equal(stdout.slice(0, text.length), text);
   }

@@ -63,18 +63,20 @@ const OPTIONS: readonly (readonly string[])[] = [["-vnn"], ["-mm"]];
 
 test("every vendor, device, board and class of pci.ids", { skip }, async (t) => {
   assert.ok(pair !== undefined);
-  const names = listed(readFileSync(pair.names, "latin1"));
+  const peer: Lspci = pair;
+  const names = listed(readFileSync(peer.names, "latin1"));
   assert.ok(names.functions.length > 10_000 && names.classes.length > 100);
   t.diagnostic(`${names.functions.length} functions, ${names.classes.length} classes`);
   const dump = dumpOf(names);
   for (const words of OPTIONS) {
-    const [ours, real] = [await pair.ours(dump, words), pair.real(dump, words)];
+    const [ours, real] = [await peer.ours(dump, words), peer.real(dump, words)];
     assert.equal(parting(ours.stdout, real.stdout), undefined, words.join(" "));
   }
 });
 
 test("names around the size of lspci's buffers, and lines as people leave them", { skip }, async () => {
   assert.ok(pair !== undefined);
+  const peer: Lspci = pair;
   const lengths = [100, 120, 127, 128, 246, 247, 248, 249, 250, 251, 252, 253, 254, 255, 256, 300];
   const entry = (tabs: string, digits: number, id: number, length: number): string =>
     `${tabs}${id.toString(16).padStart(digits, "0")}  ${"n".repeat(length)}`;
@@ -84,12 +86,12 @@ test("names around the size of lspci's buffers, and lines as people leave them",
     ...["C 02  Network", ...lengths.map((length, index) => entry("\t", 2, index, length)), ""],
   ];
   const list = lines.join("\n");
-  const file = join(pair.directory, "list");
+  const file = join(peer.directory, "list");
   writeFileSync(file, list, "latin1");
   const dump = dumpOf(listed(list.toLowerCase().replace("\nc 02", "\nC 02")));
   for (const words of [...OPTIONS, [], ["-tv"], ["-nn"], ["-v"], ["-mmnn"], ["-tvnn"], ["-vmm"]]) {
     const both = [...words, "-i", file];
-    const [ours, real] = [await pair.ours(dump, both), pair.real(dump, both)];
+    const [ours, real] = [await peer.ours(dump, both), peer.real(dump, both)];
     assert.equal(parting(ours.stdout, real.stdout), undefined, words.join(" "));
   }
 });
