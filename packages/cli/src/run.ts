@@ -12,6 +12,9 @@ export const COMMANDS: CommandTable = {
   info: async () => (await import("./commands/info.ts")).info,
   bind: async () => (await import("./commands/bind.ts")).bind,
   unbind: async () => (await import("./commands/unbind.ts")).unbind,
+  permit: async () => (await import("./commands/permit.ts")).permit,
+  vfs: async () => (await import("./commands/vfs.ts")).vfs,
+  doctor: async () => (await import("./commands/doctor.ts")).doctor,
   nvme: async () => (await import("./commands/nvme.ts")).nvme,
   edu: async () => (await import("./commands/edu.ts")).edu,
   serve: async () => (await import("./commands/serve.ts")).serve,
@@ -135,7 +138,7 @@ async function runCommand(
   using _trace = traced ? await (await import("./trace-calls.ts")).traceCalls(path, context) : undefined;
   try {
     await command.run(input, context);
-    return 0;
+    return context.exitCode;
   } finally {
     context.progress.clear();
   }
