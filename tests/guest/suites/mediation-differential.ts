@@ -138,6 +138,7 @@ const config = new MediatedConfig(
   {
     plan,
     hardware,
+    use: () => "used",
     observers: new Observers(
       () => undefined,
       (error) => {

@@ -152,7 +152,7 @@ export class ConfigPlan {
       const virtual = this.virtual[at] ?? 0;
       const built = builtBits(at) | (this.#isHead(at) ? 0xff : 0);
       const shaped = isShaped(at);
-      const own = shaped ? (bits.writable[at] ?? 0) : virtual & (this.writable[at] ?? 0);
+      const own = shaped ? (bits.writable[at] ?? 0) : this.rawAt(at) ? 0 : virtual & (this.writable[at] ?? 0);
       const found = (this.found[at] ?? 0) & ~(this.#cleared[at] ?? 0);
       const live = shaped
         ? (found & own) | (bits.initial[at] ?? 0)

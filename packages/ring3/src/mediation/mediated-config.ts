@@ -17,6 +17,8 @@ export interface MediatedConfigParts {
   /** The function's own config space. */
   readonly hardware: ConfigSpace;
   readonly observers: Observers;
+  /** Whether somebody has the function: without a user nothing is written, and once it is gone all reads as ones. */
+  readonly use: () => "used" | "unused" | "gone";
   /** What registers do, made once the copy is there. */
   readonly actions: (copy: UserCopy) => RegisterActions;
 }
@@ -32,6 +34,7 @@ export class MediatedConfig extends VirtualConfig {
   readonly #hardware: ConfigSpace;
   readonly #observers: Observers;
   readonly #actions: RegisterActions;
+  readonly #use: () => "used" | "unused" | "gone";
 
   constructor(declaration: FunctionDeclaration, listener: ConfigListener, parts: MediatedConfigParts) {
     const { plan, hardware, observers, actions } = parts;
@@ -41,6 +44,7 @@ export class MediatedConfig extends VirtualConfig {
     };
     super(declaration, listener, { size: plan.size, prepare: keep });
     const bits = copy as unknown as ConfigBits;
+    this.#use = parts.use;
     this.#plan = plan;
     this.#hardware = hardware;
     this.#observers = observers;
@@ -139,6 +143,7 @@ export class MediatedConfig extends VirtualConfig {
   }
 
   #readPiece(at: number, width: 1 | 2 | 4): number {
+    if (this.#use() === "gone") return ones(width);
     const virtual = get(this.#plan.virtual, at, width);
     const own = super.read(at, width);
     let hardware: number | undefined;
@@ -156,6 +161,8 @@ export class MediatedConfig extends VirtualConfig {
   }
 
   #writePiece(at: number, width: 1 | 2 | 4, written: number): void {
+    // A connection may outlive its user's right to the function.
+    if (this.#use() !== "used") return;
     const piece: ConfigPiece = { at, width, value: written >>> 0 };
     if (this.#observers.wants("rule")) this.#reportDropped(piece);
     const value = this.#actions.beforeWrite(piece);
@@ -170,10 +177,12 @@ export class MediatedConfig extends VirtualConfig {
 
   #writeHardware(at: number, width: 1 | 2 | 4, value: number): number | undefined {
     const plan = this.#plan;
-    const mask = (get(plan.writable, at, width) & ~get(plan.virtual, at, width)) >>> 0;
+    const raw = plan.rawAt(at);
+    const virtual = raw ? 0 : get(plan.virtual, at, width);
+    const mask = (get(plan.writable, at, width) & ~virtual) >>> 0;
     if (mask === 0) return undefined;
     let word = value;
-    if (!plan.rawAt(at)) {
+    if (!raw) {
       const before = this.#ask(at, width) & ~get(plan.latched, at, width);
       word = ((before & ~mask) | (value & mask)) >>> 0;
     }

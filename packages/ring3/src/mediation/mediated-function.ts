@@ -57,6 +57,7 @@ export class MediatedFunction extends VirtualFunction implements AsyncDisposable
           plan,
           hardware: fn.config,
           observers,
+          use: () => (self.fn?.removed !== undefined ? "gone" : self.fn?.connectedTo === undefined ? "unused" : "used"),
           actions: (copy) =>
             new RegisterActions(plan, fn.config, copy, listener, {
               busMasterRefusal: () => self.fn?.busMasterRefusal,
@@ -71,7 +72,10 @@ export class MediatedFunction extends VirtualFunction implements AsyncDisposable
             }),
         });
       },
-      interrupts: (config) => new MediatedInterrupts(config, fn.interrupts, observers, failed),
+      interrupts: (config) => {
+        const inUse = (): boolean => self.fn?.connectedTo !== undefined;
+        return new MediatedInterrupts(config, { real: fn.interrupts, observers, failed, inUse });
+      },
       bar: (index, parts) => {
         const real = fn.bar(index);
         const trapped = typeof trap === "boolean" ? trap : trap.includes(index);
@@ -208,6 +212,9 @@ export class MediatedFunction extends VirtualFunction implements AsyncDisposable
   // === The model's side ============================================================================================
 
   protected override admitMap(map: MemoryMap): void {
+    if (this.connectedTo === undefined) {
+      throw new Ring3Error("FUNCTION_REMOVED", `${this.name} is not this user's any more`, { errno: "ENODEV" });
+    }
     this.#memory.admit(map);
     const refusal = this.#memory.refusal;
     if (refusal === undefined || !this.#masters()) return;

@@ -9,10 +9,19 @@ import type { Observers } from "./observer.ts";
 
 type Kind = "intx" | "msi" | "msix";
 
+export interface MediatedInterruptsParts {
+  readonly real: Interrupts;
+  readonly observers: Observers;
+  readonly failed: (error: unknown) => void;
+  /** Whether somebody has the function. */
+  readonly inUse: () => boolean;
+}
+
 export class MediatedInterrupts extends VirtualInterrupts {
   readonly #real: Interrupts;
   readonly #observers: Observers;
   readonly #failed: (error: unknown) => void;
+  readonly #inUse: () => boolean;
   /** What the user connected, by vector, of the kind that is on. */
   readonly #signals = new Map<number, InterruptSink>();
   readonly #listening = new Map<number, Disposable>();
@@ -22,11 +31,12 @@ export class MediatedInterrupts extends VirtualInterrupts {
   #count = 0;
   #line: LineInterrupt | undefined;
 
-  constructor(config: VirtualConfig, real: Interrupts, observers: Observers, failed: (error: unknown) => void) {
+  constructor(config: VirtualConfig, { real, observers, failed, inUse }: MediatedInterruptsParts) {
     super(config);
     this.#real = real;
     this.#observers = observers;
     this.#failed = failed;
+    this.#inUse = inUse;
   }
 
   /** Signals of MSI that are connected, up to the last. */
@@ -60,6 +70,9 @@ export class MediatedInterrupts extends VirtualInterrupts {
     }
     if (this.#kind !== undefined && this.#kind !== kind) {
       throw new Ring3Error("INTERRUPTS_BUSY", `${this.#kind} is on; switch it off before ${kind}`, { errno: "EINVAL" });
+    }
+    if (!this.#inUse()) {
+      throw new Ring3Error("FUNCTION_REMOVED", "the function is not this user's any more", { errno: "ENODEV" });
     }
     const before = new Map(this.#signals);
     for (const [i, sink] of sinks.entries()) {

@@ -1,8 +1,6 @@
 // What writes to registers do beyond being stored: the hooks that rules name. Each follows what Linux does at that place.
 // Hard about it: a reset or a change of power loses the function's registers, and what the owner of the machine programmed
 // there (BARs, COMMAND, link and error settings) must be back before the user can notice.
-import { isRing3Error } from "../binary/error.ts";
-import { AdvancedErrorReporting } from "../pci/capabilities/advanced-error-reporting.ts";
 import { AdvancedFeatures } from "../pci/capabilities/advanced-features.ts";
 import { Msi } from "../pci/capabilities/msi.ts";
 import { PciExpress } from "../pci/capabilities/pci-express.ts";
@@ -13,6 +11,7 @@ import { Header } from "../pci/header.ts";
 import type { Register } from "../pci/register.ts";
 import type { ConfigListener } from "../virtual/capability-builder.ts";
 import type { ConfigPlan, PlannedHook } from "./config-plan.ts";
+import { giveBack, type KeptRegisters, readKept } from "./kept-registers.ts";
 import type { UserCopy } from "./mediated-config.ts";
 
 /** An access to config space inside one capability, aligned to its width. */
@@ -46,20 +45,6 @@ const ROM = 0x30;
 /** Looks at F before a transfer of vital product data counts as failed. */
 const VPD_LOOKS = 10_000;
 
-/** Registers besides the header that a reset loses and their owner wants back. */
-const kept: readonly Register[] = [
-  PciExpress.DEVICE_CONTROL,
-  PciExpress.LINK_CONTROL,
-  PciExpress.DEVICE_CONTROL_2,
-  PciExpress.LINK_CONTROL_2,
-  AdvancedErrorReporting.UNCORRECTABLE_ERROR_MASK,
-  AdvancedErrorReporting.UNCORRECTABLE_ERROR_SEVERITY,
-  AdvancedErrorReporting.CORRECTABLE_ERROR_MASK,
-  AdvancedErrorReporting.CAPABILITIES_AND_CONTROL,
-];
-
-type Saved = readonly { readonly at: number; readonly width: 1 | 2 | 4; readonly value: number }[];
-
 export class RegisterActions {
   readonly #plan: ConfigPlan;
   readonly #hardware: ConfigSpace;
@@ -70,7 +55,7 @@ export class RegisterActions {
   readonly #virtualFunction: boolean;
   /** BARs 0 to 5 and the ROM's, as the owner of the machine programmed them. */
   readonly #bars: readonly number[];
-  #asleep: Saved | undefined;
+  #asleep: KeptRegisters | undefined;
 
   constructor(plan: ConfigPlan, hardware: ConfigSpace, copy: UserCopy, listener: ConfigListener, host: ActionHost) {
     this.#plan = plan;
@@ -197,11 +182,12 @@ export class RegisterActions {
     const exists = wanted === 0 || wanted === 3 || (wanted === 1 ? D1_SUPPORT : D2_SUPPORT).test(able);
     // From a deeper state there is only the way to D0.
     if (!exists || (wanted !== 0 && wanted < from)) return;
-    if (wanted === 3) this.#asleep = this.#save();
+    if (wanted === 3) this.#asleep = readKept(hardware);
     try {
       hardware.write16(at, wanted === 0 ? 0 : POWER_STATE.set(before, wanted));
       if (wanted === 0 && from === 3 && !NO_SOFT_RESET.test(before) && this.#asleep !== undefined) {
-        this.#giveBack(this.#asleep);
+        giveBack(hardware, this.#asleep, (error) => this.#host.failed(error));
+        this.#asleep = undefined;
       }
     } catch (error) {
       this.#host.failed(error);
@@ -218,10 +204,11 @@ export class RegisterActions {
     this.#copy.write(at, width, value & ~bit);
     if (!this.#resettable(express)) return;
     this.#host.resetting(express ? "flr" : "af_flr", () => {
-      const saved = this.#save();
+      const kept = readKept(this.#hardware);
       if (express) this.#hardware.write16(at, this.#hardware.read16(at) | bit);
       else this.#hardware.write8(at, bit);
-      this.#giveBack(saved);
+      this.#asleep = undefined;
+      giveBack(this.#hardware, kept, (error) => this.#host.failed(error));
     });
   }
 
@@ -266,42 +253,6 @@ export class RegisterActions {
       this.#copy.write(at, 2, address ^ ADDRESS.fields.F.mask);
     } catch (error) {
       this.#host.failed(error);
-    }
-  }
-
-  // ---- what a reset loses
-
-  #save(): Saved {
-    const hardware = this.#hardware;
-    const saved: { at: number; width: 1 | 2 | 4; value: number }[] = [];
-    for (const register of kept) {
-      if (!hardware.has(register)) continue;
-      const at = hardware.offsetOf(register);
-      saved.push({ at, width: register.width, value: hardware.readRaw(register) });
-    }
-    for (const at of [0x3c, ROM, ...[5, 4, 3, 2, 1, 0].map((index) => FIRST_BAR + 4 * index), 0x0c]) {
-      saved.push({ at, width: 4, value: hardware.read32(at) });
-    }
-    // Last: only then may it decode and master the bus again.
-    saved.push({ at: COMMAND, width: 2, value: hardware.read16(COMMAND) });
-    return saved;
-  }
-
-  #giveBack(saved: Saved): void {
-    this.#asleep = undefined;
-    const hardware = this.#hardware;
-    hardware.invalidate();
-    for (const { at, width, value } of saved) {
-      try {
-        const now = width === 4 ? hardware.read32(at) : width === 2 ? hardware.read16(at) : hardware.read8(at);
-        if (now === value) continue;
-        if (width === 4) hardware.write32(at, value);
-        else if (width === 2) hardware.write16(at, value);
-        else hardware.write8(at, value);
-      } catch (error) {
-        if (!isRing3Error(error)) throw error;
-        this.#host.failed(error);
-      }
     }
   }
 }
