@@ -63,7 +63,7 @@ export const doctor: Command = command({
 async function tryOpen(address: string, context: Context): Promise<readonly Finding[]> {
   const { examineOpen, examineRefusal } = await import("ring3/host");
   try {
-    await using fn = await openFunction(address, "auto", context);
+    await using fn = await openFunction(address, { backend: "auto" }, context);
     return examineOpen(address, fn);
   } catch (error) {
     context.signal.throwIfAborted();

@@ -4,7 +4,7 @@ import { Ring3Error } from "../binary/error.ts";
 import { systemCallError } from "../linux/errno.ts";
 import type { FileDescriptor } from "../linux/file-descriptor.ts";
 import { ioctl, tryIoctl } from "../linux/ioctl.ts";
-import type { Arena } from "../memory/arena.ts";
+import type { Pointable } from "../linux/pointers.ts";
 import type { IovaRange } from "../memory/iova-allocator.ts";
 import type { DmaPermission } from "../pci/function.ts";
 import { trailingElements } from "./capability-chain.ts";
@@ -75,7 +75,7 @@ export class Ioas implements Iommu {
     return undefined;
   }
 
-  map(arena: Arena, offset: number, size: number, iova: number, permission: DmaPermission): void {
+  map(memory: Pointable, size: number, iova: number, permission: DmaPermission): void {
     const request = IoasMap.bytes({
       size: IoasMap.size,
       flags: IoasMapFlag.FIXED_IOVA | mapFlags[permission],
@@ -83,7 +83,7 @@ export class Ioas implements Iommu {
       length: BigInt(size),
       iova: BigInt(iova),
     });
-    const pointer = { at: IoasMap.offsets.user_va, memory: { arena, offset } };
+    const pointer = { at: IoasMap.offsets.user_va, memory };
     ioctl(this.fd, "IOMMU_IOAS_MAP", IommufdCall.IOAS_MAP, request, [pointer]);
   }
 

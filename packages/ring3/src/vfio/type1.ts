@@ -4,7 +4,7 @@ import { Ring3Error } from "../binary/error.ts";
 import { systemCallError } from "../linux/errno.ts";
 import type { FileDescriptor } from "../linux/file-descriptor.ts";
 import { ioctl, tryIoctl } from "../linux/ioctl.ts";
-import type { Arena } from "../memory/arena.ts";
+import type { Pointable } from "../linux/pointers.ts";
 import type { IovaRange } from "../memory/iova-allocator.ts";
 import type { DmaPermission } from "../pci/function.ts";
 import {
@@ -78,9 +78,9 @@ export class Type1 implements Iommu {
       : DmaAvailCapability.from(capability).avail;
   }
 
-  map(arena: Arena, offset: number, size: number, iova: number, permission: DmaPermission): void {
+  map(memory: Pointable, size: number, iova: number, permission: DmaPermission): void {
     const request = { argsz: Type1Map.size, flags: mapFlags[permission], iova: BigInt(iova), size: BigInt(size) };
-    const pointer = { at: Type1Map.offsets.vaddr, memory: { arena, offset } };
+    const pointer = { at: Type1Map.offsets.vaddr, memory };
     ioctl(this.#container, "VFIO_IOMMU_MAP_DMA", ContainerCall.IOMMU_MAP_DMA, Type1Map.bytes(request), [pointer]);
   }
 
