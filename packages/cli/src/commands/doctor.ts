@@ -98,7 +98,7 @@ function describe(finding: Finding, all: boolean, { style }: Context): string {
   const wrong = severity === "warning" || severity === "failure";
   if (!wrong && !all) return severity === "note" && consequence !== undefined ? `${line}: ${consequence}` : line;
   const rows: string[][] = [];
-  for (const { source, text } of evidence) rows.push([rows.length === 0 ? "seen" : "", `${source}: ${text}`]);
+  for (const { source, text } of evidence) rows.push([rows.length === 0 ? "seen " : "", `${source}: ${text}`]);
   if (consequence !== undefined) {
     for (const [index, text] of wrap(consequence, TEXT_WIDTH).split("\n").entries())
       rows.push([index === 0 ? "means" : "", text]);

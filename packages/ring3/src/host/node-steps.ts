@@ -18,7 +18,7 @@ const DEFAULT_NODE_TIMEOUT_MS = 10_000;
 export type HandOver = "owner" | "list";
 
 /** The node's owner, mode and access list, to be put back as they are. */
-export async function nodeOwner(host: Host, { path, uid, gid, mode }: VfioNode): Promise<NodeOwner> {
+async function nodeOwner(host: Host, { path, uid, gid, mode }: VfioNode): Promise<NodeOwner> {
   return { uid, gid, mode, accessList: (await host.operations.accessList(path)) ?? null };
 }
 

@@ -51,7 +51,11 @@ export function rulesFor(
     throw new Ring3Error("NO_SETFACL", text);
   }
   const name = userName(user.uid, paths) ?? `uid ${user.uid}`;
-  const grant = how === "owner" ? `OWNER="${user.uid}", MODE="0600"` : `RUN+="${SETFACL} -m u:${user.uid}:rw $devnode"`;
+  // udev no longer likes to make people the owners of nodes by OWNER=; what RUN= does comes after udev's own permissions.
+  const grant =
+    how === "owner"
+      ? `RUN+="/bin/chown ${user.uid} $devnode", RUN+="/bin/chmod 0600 $devnode"`
+      : `RUN+="${SETFACL} -m u:${user.uid}:rw $devnode"`;
   const lines = [
     `# ${fn.address} is bound to ${fn.driver} at boot, and ${name} may open it.`,
     `# Written by ring3 permit --persist; take it away with: sudo ring3 permit ${fn.address} --revoke`,

@@ -13,6 +13,7 @@ import { accessListOf } from "../node-steps.ts";
 import { containerNode, deviceNode, groupNode, iommufdNode } from "../nodes.ts";
 import { functionDirectory, type HostPaths } from "../paths.ts";
 import { readText } from "../sysfs.ts";
+import { findRules, hasUdev } from "../udev-rules.ts";
 import { type User, userName } from "../users.ts";
 import { byHand, type Evidence, type Finding, Findings, run } from "./finding.ts";
 import { countGroups, isWithoutIommu } from "./platform.ts";
@@ -31,6 +32,7 @@ export async function examineOwnership(fn: HostFunction, user: User, host: Host)
   if (fn.driver !== undefined && isVfioDriver(fn.driver) && group !== undefined) {
     if (others.length === 0) await permission(findings, fn, user, host);
     held(findings, fn, user, paths);
+    lasting(findings, fn, user, paths);
   }
   return findings.found;
 }
@@ -246,4 +248,24 @@ function held(findings: Findings, fn: HostFunction, user: User, paths: HostPaths
     const remedies = [run(`sudo ring3 who ${fn.address}`, "look as root")];
     findings.unseen("held", "whether a process of another user has it open is hidden", seen, { remedies });
   }
+}
+
+/** A binding ends with the kernel that knows of it, unless a rule makes it again. */
+function lasting(findings: Findings, fn: HostFunction, user: User, paths: HostPaths): void {
+  if (!hasUdev(paths)) return;
+  const rules = findRules(paths, fn.address);
+  if (rules.length > 0) {
+    const evidence = rules.map(({ path, uid }) => ({
+      source: path,
+      text: `for ${userName(uid, paths) ?? `uid ${uid}`}`,
+    }));
+    findings.fine("lasting", "it is bound again at each boot", ...evidence);
+    return;
+  }
+  const source = join(paths.etcRoot, "udev/rules.d");
+  const who = user.uid === 0 ? "USER" : userWord(user);
+  findings.note("lasting", "its binding ends at the next boot", [{ source, text: "no rule of ring3" }], {
+    consequence: "it is then back with the kernel's driver",
+    remedies: [run(`sudo ring3 permit ${fn.address} --user ${who} --persist`, "bind it at each boot")],
+  });
 }

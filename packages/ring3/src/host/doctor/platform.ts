@@ -76,14 +76,15 @@ function firmwareTable(findings: Findings, groups: number, paths: HostPaths): Ta
 function iommuOn(findings: Findings, groups: number, table: Table | undefined, paths: HostPaths): void {
   const place = join(paths.sysfsRoot, "kernel/iommu_groups");
   const units = listNames(join(paths.sysfsRoot, "class/iommu"));
+  const amount = `${groups} group${groups === 1 ? "" : "s"}`;
   const words = bootWords(paths).filter((word) => /^(?:intel_iommu|amd_iommu|iommu|iommu\.\w+)=/.test(word));
   const evidence: Evidence[] = [
-    { source: place, text: groups === 0 ? "none" : `${groups} groups` },
+    { source: place, text: groups === 0 ? "none" : amount },
     { source: join(paths.sysfsRoot, "class/iommu"), text: units.length === 0 ? "empty" : units.join(" ") },
     { source: join(paths.procRoot, "cmdline"), text: words.length === 0 ? "says nothing about it" : words.join(" ") },
   ];
   if (groups > 0) {
-    findings.fine("iommu-on", `the IOMMU is on: ${groups} groups`, ...evidence);
+    findings.fine("iommu-on", `the IOMMU is on: ${amount}`, ...evidence);
     return;
   }
   // Without a table there is nothing that the kernel could switch on, and that is said already.

@@ -1,12 +1,11 @@
 // VFIO in this kernel: the driver, the two interfaces with their shared nodes, dangerous switches, and what earlier
 // bindings left behind. A node in /dev outlives its device wherever /dev is not the kernel's own devtmpfs.
 import { join } from "node:path";
-import { bindingRecordPath, readBindingRecord, readSharedNodes, recordedAddresses } from "../binding-records.ts";
+import { bindingRecordPath, readSharedNodes, recordedAddresses } from "../binding-records.ts";
 import type { Host } from "../binding-steps.ts";
 import { accessListOf } from "../node-steps.ts";
 import { containerNode, iommufdNode, listVfioNodes, mayOpen, type VfioNode } from "../nodes.ts";
 import { driverDirectory, functionDirectory, type HostPaths } from "../paths.ts";
-import { currentDriver } from "../inventory.ts";
 import { present, readNumber, readText } from "../sysfs.ts";
 import { type User, userName } from "../users.ts";
 import { countGroups } from "./platform.ts";
@@ -159,12 +158,6 @@ function staleRecords(findings: Findings, paths: HostPaths): void {
       },
     );
   }
-}
-
-/** Whether a binding of `address` was cut off on its way there or back. */
-export function cutOffBinding(address: string, paths: HostPaths): boolean {
-  const record = readBindingRecord(paths, address);
-  return record !== undefined && record.driver !== null && currentDriver(paths, address) !== record.driver;
 }
 
 /** A node with its owner and mode, as `ls -l` would say. */
