@@ -6,7 +6,7 @@ import { classDescription } from "../pci/class-codes.ts";
 import { PciIds } from "../pci/ids.ts";
 
 const PLACES = ["/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids"] as const;
-const [TAB, LINE_FEED, HASH] = [0x09, 0x0a, 0x23];
+const LINE_FEED = 0x0a;
 
 export class FunctionNames {
   readonly #file: Buffer | undefined;
@@ -71,10 +71,9 @@ interface Range {
 function vendorRange(file: Buffer | undefined, vendorId: number): Range {
   const start = file?.indexOf(`\n${hex(vendorId)}  `) ?? -1;
   if (file === undefined || start === -1) return { start: 0, end: 0 };
-  let end = start;
-  do end = file.indexOf(LINE_FEED, end + 1);
-  while (end !== -1 && [TAB, HASH, LINE_FEED].includes(file[end + 1] ?? 0));
-  return { start, end: end === -1 ? file.length : end };
+  // One byte a character keeps offsets; the next vendor's line is the first that begins with neither tab nor remark.
+  const length = /\n[^\t#\n]/.exec(file.toString("latin1", start + 1))?.index;
+  return { start, end: length === undefined ? file.length : start + 1 + length };
 }
 
 function hex(id: number): string {
