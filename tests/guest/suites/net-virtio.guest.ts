@@ -3,17 +3,17 @@
 // timeout: 600
 import assert from "node:assert/strict";
 import { createSocket } from "node:dgram";
-import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { Stack, type StackOptions } from "../../../packages/ring3/src/drivers/net/stack.ts";
 import { VirtioNetDriver, type VirtioNetDriverOptions } from "../../../packages/ring3/src/drivers/virtio/net-driver.ts";
 import { open } from "../../../packages/ring3/src/index.ts";
+import { echo, kernelEcho } from "../echo.ts";
 import { asRoot, awaitFunction, bind, qmp, rootOutput } from "../inside.ts";
 import { FUNCTIONS, HOTPLUG } from "../machine.ts";
 
 const [slot] = HOTPLUG;
-const DATAGRAMS = Number(process.env["RING3_DATAGRAMS"] ?? 1000);
+const DATAGRAMS = 1000;
 const KERNEL = "192.0.2.1";
 const OURS = "192.0.2.2";
 /** The hub of igb and e1000e, and one with QEMU's own network behind it. */
@@ -73,68 +73,11 @@ async function known(): Promise<boolean> {
   return devices.some(({ name }) => name === "vnet");
 }
 
-/** The kernel's stack answers what comes to port 7 of its address. */
-async function kernelEcho(): Promise<AsyncDisposable & { readonly port: number }> {
-  const socket = createSocket("udp4");
-  socket.on("message", (data, { address, port }) => socket.send(data, port, address));
-  socket.bind(0, KERNEL);
-  await once(socket, "listening");
-  return {
-    port: socket.address().port,
-    [Symbol.asyncDispose]: () => new Promise<void>((resolve) => socket.close(() => resolve())),
-  };
-}
-
-/** Sends `count` datagrams of all sizes, eight at a time, and checks every byte of what comes back. */
-async function echo(
-  stack: Stack,
-  port: number,
-  count: number,
-): Promise<{ good: number; wrong: number; twice: number }> {
-  const seen = new Set<number>();
-  let wrong = 0;
-  let twice = 0;
-  let waiting = (): void => {};
-  using endpoint = stack.udp.bind(0, {
-    listener: (bytes, at, length) => {
-      let sequence = 0;
-      for (let i = 0; i < 4; i++) sequence = sequence * 256 + (bytes[at + i] as number);
-      let good = length === sizeOf(sequence);
-      for (let i = 4; good && i < length; i++) good = bytes[at + i] === ((sequence + i * 7) & 0xff);
-      if (!good) wrong++;
-      else if (seen.has(sequence)) twice++;
-      else seen.add(sequence);
-      waiting();
-    },
-  });
-  for (let next = 0; next < count; ) {
-    const upTo = Math.min(count, next + 8);
-    for (; next < upTo; next++) {
-      const data = Uint8Array.from({ length: sizeOf(next) }, (_, i) => (next + i * 7) & 0xff);
-      new DataView(data.buffer).setUint32(0, next);
-      endpoint.send(data, KERNEL, port);
-    }
-    const deadline = performance.now() + 5000;
-    while (seen.size + wrong < next && performance.now() < deadline) {
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, 1000);
-        waiting = (): void => {
-          clearTimeout(timer);
-          resolve();
-        };
-      });
-    }
-  }
-  return { good: seen.size, wrong, twice };
-}
-
-const sizeOf = (sequence: number): number => 4 + ((sequence * 37) % 1469);
-
 const STACK: StackOptions = { address: `${OURS}/24` };
 
 test("packed rings, MSI-X: echo with the kernel's stack, fragments, link, reset, groups, unplugged under load", async () => {
   assert.equal(process.getuid?.(), 1000);
-  await using kernel = await kernelEcho();
+  await using kernel = await kernelEcho(KERNEL);
   await using setup = await plugged(WIRE.id, { packed: true }, {});
   const { nic } = setup;
   assert.ok((await nic.waitForLink()).up);
@@ -143,7 +86,7 @@ test("packed rings, MSI-X: echo with the kernel's stack, fragments, link, reset,
   const reply = await stack.ping(KERNEL, { timeoutMs: 10_000, payloadBytes: 5000 });
   assert.equal(reply.payloadBytes, 5000, "in four fragments each way");
   const nobody = assert.rejects(stack.ping("192.0.2.77", { timeoutMs: 20_000 }), { code: "NET_UNREACHABLE" });
-  assert.deepEqual(await echo(stack, kernel.port, DATAGRAMS), { good: DATAGRAMS, wrong: 0, twice: 0 });
+  assert.deepEqual(await echo(stack, kernel, DATAGRAMS), { good: DATAGRAMS, wrong: 0, twice: 0 });
   const { stdout } = await asRoot(`ping -c 3 -i 0.2 -s 3000 ${OURS}`);
   assert.match(stdout, /3 packets transmitted, 3 packets received/);
   assert.deepEqual(stack.statistics.malformed, {});
@@ -156,13 +99,13 @@ test("packed rings, MSI-X: echo with the kernel's stack, fragments, link, reset,
   await qmp("set_link", { name: "vnet", up: true });
   await nic.waitForLink();
 
-  const load = echo(stack, kernel.port, 64);
+  const load = echo(stack, kernel, 64);
   await nic.reset();
   await nic.reset();
   const { wrong, twice } = await load;
   assert.deepEqual({ wrong, twice }, { wrong: 0, twice: 0 }, "lost at most");
   assert.equal(nic.operation.resets, 2);
-  assert.deepEqual(await echo(stack, kernel.port, 100), { good: 100, wrong: 0, twice: 0 });
+  assert.deepEqual(await echo(stack, kernel, 100), { good: 100, wrong: 0, twice: 0 });
 
   await stack.join("239.1.2.3");
   using endpoint = stack.udp.bind(5000);
@@ -177,7 +120,7 @@ test("packed rings, MSI-X: echo with the kernel's stack, fragments, link, reset,
   assert.equal(datagram?.destination, "239.1.2.3");
 
   const told = new Promise<{ code: string }>((resolve) => nic.events.on("removed", resolve));
-  const last = echo(stack, kernel.port, 16).catch(() => undefined);
+  const last = echo(stack, kernel, 16).catch(() => undefined);
   await qmp("device_del", { id: "vnet" });
   assert.equal((await told).code, "FUNCTION_REMOVED");
   await last;
@@ -186,14 +129,14 @@ test("packed rings, MSI-X: echo with the kernel's stack, fragments, link, reset,
 });
 
 test("split rings without event index, the line: echo with the kernel's stack", async () => {
-  await using kernel = await kernelEcho();
+  await using kernel = await kernelEcho(KERNEL);
   const device = { vectors: 0, event_idx: false };
   await using setup = await plugged(WIRE.id, device, { receiveMode: "interrupt" });
   const { nic } = setup;
   assert.deepEqual([nic.operation.ring, nic.operation.interrupts], ["split", "intx"]);
   await nic.waitForLink();
   await using stack = await Stack.start(nic, STACK);
-  assert.deepEqual(await echo(stack, kernel.port, DATAGRAMS), { good: DATAGRAMS, wrong: 0, twice: 0 });
+  assert.deepEqual(await echo(stack, kernel, DATAGRAMS), { good: DATAGRAMS, wrong: 0, twice: 0 });
 });
 
 test("an address by DHCP from QEMU's network, whose router answers", async () => {

@@ -50,8 +50,8 @@ const DEFEND_MS = 10_000;
 export class IpInput {
   /** Accepts what is sent to our Ethernet address under any address: DHCP before there is one. */
   unconfigured = false;
-  /** The address that is being probed, and whether somebody has it. */
-  probing: { readonly address: number; taken: boolean } | undefined;
+  /** The address that is being probed; `heard` aborts where somebody has it. */
+  probing: { readonly address: number; readonly heard: AbortController } | undefined;
   readonly #settings: InputSettings;
   readonly #ethernet: EthernetHeader = new EthernetHeader();
   readonly #ipv4: Ipv4Header = new Ipv4Header();
@@ -115,7 +115,7 @@ export class IpInput {
       probing !== undefined &&
       (senderAddress === probing.address || (senderAddress === 0 && targetAddress === probing.address))
     ) {
-      probing.taken = true;
+      probing.heard.abort();
     }
     const { address } = output.configuration;
     if (address === ANY_ADDRESS) return;

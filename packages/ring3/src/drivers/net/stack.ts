@@ -465,13 +465,15 @@ export class Stack implements AsyncDisposable {
     const { dhcp } = this.#options;
     const probeMs = typeof dhcp === "object" ? (dhcp.probeMs ?? 200) : 200;
     this.#probing = true;
-    const probing = { address: lease.address, taken: false };
+    const probing = { address: lease.address, heard: new AbortController() };
     try {
       if (probeMs > 0) {
         this.#input.probing = probing;
         this.#output.probe(lease.address);
         this.#flushLater();
-        await sleep(this.#clock, probeMs, this.#closing.signal);
+        const answered = AbortSignal.any([this.#closing.signal, probing.heard.signal]);
+        await sleep(this.#clock, probeMs, answered).catch(() => undefined);
+        this.#closing.signal.throwIfAborted();
       }
     } catch {
       return;
@@ -483,7 +485,7 @@ export class Stack implements AsyncDisposable {
       this.#leaseChanged();
       return;
     }
-    if (!probing.taken) {
+    if (!probing.heard.signal.aborted) {
       this.#useLease(lease);
       return;
     }
