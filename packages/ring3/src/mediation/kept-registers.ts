@@ -60,7 +60,9 @@ const registers: readonly Register[] = [
 
 /** Reads what is there of them. */
 export function readKept(config: ConfigSpace): KeptRegisters {
-  const resizable = config.has(ResizableBar.CONTROL_0) ? config.read(ResizableBar.CONTROL_0).NUMBER_OF_RESIZABLE_BARS : 0;
+  const resizable = config.has(ResizableBar.CONTROL_0)
+    ? config.read(ResizableBar.CONTROL_0).NUMBER_OF_RESIZABLE_BARS
+    : 0;
   return registers
     .filter((register) => config.has(register))
     .filter((register) => register.group !== ResizableBar || (register.offset - 8) / 8 < resizable)
