@@ -39,11 +39,13 @@ interface Server extends AsyncDisposable {
   ask(word: string): Promise<Status>;
 }
 
-const script = (name: string): string => new URL(name, import.meta.url).pathname;
+const serverScript = new URL("./mediation-server.ts", import.meta.url).pathname;
+const clientScript = new URL("./mediation-client.ts", import.meta.url).pathname;
+const differentialScript = new URL("./mediation-differential.ts", import.meta.url).pathname;
 
 async function served(address: string, options: object): Promise<Server> {
   const socket = `/tmp/mediated-${address.replaceAll(":", "-")}.sock`;
-  const child = spawn(process.execPath, [script("./mediation-server.ts"), address, socket, JSON.stringify(options)], {
+  const child = spawn(process.execPath, [serverScript, address, socket, JSON.stringify(options)], {
     stdio: ["pipe", "pipe", "inherit"],
   });
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
@@ -97,7 +99,7 @@ test("nvme through the socket: right data, by MSI-X that the kernel raises for t
 });
 
 test("a user killed in the middle of its reads is cleaned up, and the next reads right data", async () => {
-  const client = spawn(process.execPath, [script("./mediation-client.ts"), server.socket], {
+  const client = spawn(process.execPath, [clientScript, server.socket], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   await once(client.stdout, "data");
@@ -165,7 +167,7 @@ test("the rules linux give the bytes of the kernel, on every function of the mac
   const names = ["nvme", "edu", "testdev", "virtioBlk", "e1000e", "igbVf0", "igb"] as const;
   const first = names.slice(0, -1).map((name) => FUNCTIONS[name].address);
   const differential = async (addresses: readonly string[]): Promise<void> => {
-    const output = await rootOutput(`node ${script("./mediation-differential.ts")} 400 1 ${addresses.join(" ")}`);
+    const output = await rootOutput(`node ${differentialScript} 400 1 ${addresses.join(" ")}`);
     const outcomes = output
       .trim()
       .split("\n")

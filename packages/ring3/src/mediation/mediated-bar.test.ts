@@ -19,9 +19,7 @@ class Memory extends virtual.VirtualFunction {
   }
 }
 
-async function opened(
-  options: MediationOptions,
-): Promise<{
+async function opened(options: MediationOptions): Promise<{
   device: Memory;
   user: virtual.InProcessFunction;
   hits: RuleHit[];
