@@ -99,4 +99,5 @@ export const vfio2010: RuleSet = {
   ],
   gaps: "read",
   keepsLatchedBits: true,
+  resetForgets: false,
 };
