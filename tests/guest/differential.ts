@@ -13,7 +13,7 @@ for (const name of ["nvme", "edu", "testdev", "virtioBlk", "e1000e", "igbVf0", "
     name === "igb"
       ? `echo 0 > /sys/bus/pci/devices/${VIRTUAL_FUNCTIONS.parent}/sriov_numvfs; echo vfio-pci > /sys/bus/pci/devices/${address}/driver_override; echo ${address} > /sys/bus/pci/devices/${address}/driver/unbind; echo ${address} > /sys/bus/pci/drivers_probe;`
       : "";
-  const command = `${prepare} node ${script} ${address} ${accesses} ${seed}`;
+  const command = `${prepare} node ${script} ${accesses} ${seed} ${address}`;
   const { code, stdout, stderr } = await guest.run(["sh", "-c", command], { uid: 0, timeoutMs: 400_000 });
   console.log(`${name}: ${code === 0 ? stdout.trim() : `ended with ${code}: ${stderr}`}`);
 }

@@ -30,7 +30,7 @@ export const VICTIM_IOVA = 0x40_0000;
 const LOCKED_BYTES = 0x10_0000;
 
 /** The real function: on the other side of the mediator. */
-export class TargetDevice extends virtual.VirtualFunction {
+class TargetDevice extends virtual.VirtualFunction {
   readonly words: Uint32Array = new Uint32Array(0x4000 / 4);
   resets = 0;
 

@@ -5,10 +5,11 @@ import { test } from "node:test";
 import { attacks } from "./mediation-attacks.ts";
 import { Scene } from "./mediation-scene.ts";
 
-for (const { group, what, outcome, run } of attacks) {
+for (const attack of attacks) {
+  const { group, what, outcome } = attack;
   test(`${group}: ${what}`, async () => {
     await using scene = await Scene.open();
-    assert.equal(await run(scene), outcome);
+    assert.equal(await attack.run(scene), outcome);
     await scene.check();
   });
 }

@@ -231,7 +231,7 @@ function builtBits(at: number): number {
 }
 
 /** Bytes of registers whose bits follow from a size. */
-function isShaped(at: number): boolean {
+export function isShaped(at: number): boolean {
   return (at >= 0x10 && at < 0x28) || (at >= 0x30 && at < 0x34);
 }
 

@@ -8,7 +8,7 @@ import type { ConfigListener } from "../virtual/capability-builder.ts";
 import { type ResetKind, VirtualConfig } from "../virtual/config.ts";
 import { type ConfigBits, get, put } from "../virtual/config-bits.ts";
 import type { FunctionDeclaration } from "../virtual/declaration.ts";
-import type { ConfigPlan } from "./config-plan.ts";
+import { type ConfigPlan, isShaped } from "./config-plan.ts";
 import type { Observers } from "./observer.ts";
 import type { ConfigPiece, RegisterActions } from "./register-actions.ts";
 
@@ -33,6 +33,7 @@ export class MediatedConfig extends VirtualConfig {
   readonly #plan: ConfigPlan;
   readonly #hardware: ConfigSpace;
   readonly #observers: Observers;
+  readonly #bits: ConfigBits;
   readonly #actions: RegisterActions;
   readonly #use: () => "used" | "unused" | "gone";
 
@@ -45,6 +46,7 @@ export class MediatedConfig extends VirtualConfig {
     super(declaration, listener, { size: plan.size, prepare: keep });
     const bits = copy as unknown as ConfigBits;
     this.#use = parts.use;
+    this.#bits = bits;
     this.#plan = plan;
     this.#hardware = hardware;
     this.#observers = observers;
@@ -133,8 +135,12 @@ export class MediatedConfig extends VirtualConfig {
     super.set(register, values, within);
   }
 
-  /** The user's copy outlives what resets the function, as a kernel's does. */
-  override reset(_kind: ResetKind): void {}
+  /** What a reset brings back of the user's copy, if the rules say that it does. BARs are where their user put them. */
+  override reset(_kind: ResetKind): void {
+    if (!this.#plan.rules.resetForgets) return;
+    const { live, initial, extent } = this.#bits;
+    for (let at = 0; at < extent; at++) if (!isShaped(at)) live[at] = initial[at] ?? 0;
+  }
 
   // ---- inside
 

@@ -30,6 +30,8 @@ export class MediatedInterrupts extends VirtualInterrupts {
   /** Vectors that are on in the real function. */
   #count = 0;
   #line: LineInterrupt | undefined;
+  /** Those that are heard here. */
+  #vectors: Interrupt[] = [];
 
   constructor(config: VirtualConfig, { real, observers, failed, inUse }: MediatedInterruptsParts) {
     super(config);
@@ -154,12 +156,16 @@ export class MediatedInterrupts extends VirtualInterrupts {
     const end = Math.max(...Array.from(this.#signals.keys(), (vector) => vector + 1), this.#count, first + count);
     if (this.#kind === undefined) {
       this.#switchOn(kind, direct, end);
-    } else if (direct !== this.#direct || (end > this.#count && !this.#grow(kind, end))) {
+    } else if (direct !== this.#direct || (end > this.#count && !this.#growable(kind))) {
       this.#disarm();
       this.#switchOn(kind, direct, end);
       this.#wakeAll();
-    } else if (direct) this.#attach(kind, first, count);
-    else for (let vector = first; vector < first + count; vector++) this.#listen(kind, vector);
+    } else {
+      if (!direct && end > this.#count) this.#vectors.push(...this.#real.addMsix(this.#count, end - this.#count));
+      this.#count = Math.max(this.#count, end);
+      if (direct) this.#attach(kind, first, count);
+      else for (let vector = first; vector < first + count; vector++) this.#listen(kind, vector);
+    }
   }
 
   #switchOn(kind: Kind, direct: boolean, end: number): void {
@@ -182,26 +188,14 @@ export class MediatedInterrupts extends VirtualInterrupts {
     if (!direct) for (let vector = 0; vector < count; vector++) this.#listen(kind, vector);
   }
 
-  #vectors: Interrupt[] = [];
-
   #openLine(): LineInterrupt {
     this.#line = this.#real.intx();
     return this.#line;
   }
 
-  /** Whether the missing vectors could be added to those that are on. */
-  #grow(kind: Kind, end: number): boolean {
-    if (kind !== "msix" || !this.#real.growable) return false;
-    const first = this.#count;
-    if (this.#direct) {
-      this.#count = end;
-      this.#attach(kind, 0, end);
-    } else {
-      this.#vectors.push(...this.#real.addMsix(first, end - first));
-      this.#count = end;
-      for (let vector = first; vector < end; vector++) this.#listen(kind, vector);
-    }
-    return true;
+  /** Whether vectors can be added to those that are on. */
+  #growable(kind: Kind): boolean {
+    return kind === "msix" && this.#real.growable;
   }
 
   #attach(kind: "intx" | "msi" | "msix", first: number, count: number): void {

@@ -186,13 +186,19 @@ export class RegisterActions {
     try {
       hardware.write16(at, wanted === 0 ? 0 : POWER_STATE.set(before, wanted));
       if (wanted === 0 && from === 3 && !NO_SOFT_RESET.test(before) && this.#asleep !== undefined) {
-        giveBack(hardware, this.#asleep, (error) => this.#host.failed(error));
+        this.#giveBack(this.#asleep);
         this.#asleep = undefined;
       }
     } catch (error) {
       this.#host.failed(error);
     }
     this.#listener.power?.({ state: POWER_STATE.get(hardware.read16(at)), before: from, softReset: false });
+  }
+
+  #giveBack(kept: KeptRegisters): void {
+    const forget = this.#plan.rules.resetForgets ? BUS_MASTER.mask : 0;
+    const wanted = kept.map((one) => (one.at === COMMAND ? { ...one, value: one.value & ~forget } : one));
+    giveBack(this.#hardware, wanted, (error) => this.#host.failed(error));
   }
 
   #flr(register: Register, at: number): void {
@@ -208,7 +214,7 @@ export class RegisterActions {
       if (express) this.#hardware.write16(at, this.#hardware.read16(at) | bit);
       else this.#hardware.write8(at, bit);
       this.#asleep = undefined;
-      giveBack(this.#hardware, kept, (error) => this.#host.failed(error));
+      this.#giveBack(kept);
     });
   }
 

@@ -140,4 +140,5 @@ export const linux: RuleSet = {
   ],
   gaps: "raw",
   keepsLatchedBits: false,
+  resetForgets: false,
 };

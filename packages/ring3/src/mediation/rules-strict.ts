@@ -83,4 +83,5 @@ export const strict: RuleSet = {
   ],
   gaps: "hidden",
   keepsLatchedBits: true,
+  resetForgets: true,
 };

@@ -47,7 +47,7 @@ export const vfio2010: RuleSet = {
   ],
   capabilities: [
     shown(PowerManagement, [
-      rule(PowerManagement.PMCSR, "none", "all", { hook: "power" }),
+      rule(PowerManagement.PMCSR, "none", 0xfffc, { hook: "power", note: "POWER_STATE by the transition" }),
       rule(PowerManagement.PMCSR_BSE, "none", "all"),
       rule(PowerManagement.DATA, "none", "all"),
     ]),
@@ -99,4 +99,5 @@ export const vfio2010: RuleSet = {
   ],
   gaps: "read",
   keepsLatchedBits: true,
+  resetForgets: false,
 };

@@ -58,6 +58,11 @@ export interface RuleSet {
    * written. The kernel writes back what it read, which clears them.
    */
   readonly keepsLatchedBits: boolean;
+  /**
+   * Whether a reset by the user leaves bus mastering off and brings the user's copy (but BARs) back to its first values, as
+   * hardware does; the kernel keeps both.
+   */
+  readonly resetForgets: boolean;
 }
 
 const powerBudgeting = {
