@@ -4,7 +4,9 @@ import { test } from "node:test";
 import { rejectsCode, throwsCode } from "../../../../tests/contract/fixture.ts";
 import { SpdkTarget } from "../../../../tests/fakes/spdk-target.ts";
 import { NvmeDriver, type NvmeOptions } from "../drivers/nvme/index.ts";
+import { MsiX } from "../pci/capabilities/msi-x.ts";
 import type { DmaBuffer } from "../pci/function.ts";
+import { Header } from "../pci/header.ts";
 import { type ConnectOptions, connect } from "./client.ts";
 import { Command } from "./messages.ts";
 
@@ -38,6 +40,13 @@ for (const [name, connection, options] of ways) {
     }
   });
 }
+
+test("who wants no interrupts says so in config space, whatever a former client left there", async () => {
+  await using target = await SpdkTarget.start();
+  await using fn = await connect(target.path);
+  assert.equal(fn.config.read(Header.COMMAND).INTX_DISABLE, 1);
+  assert.equal(fn.config.read(MsiX.CONTROL).MSIX_ENABLE, 0);
+});
 
 test("the 65th map is refused without a word, and the error says what to do", async () => {
   await using target = await SpdkTarget.start();
