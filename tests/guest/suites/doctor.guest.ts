@@ -19,6 +19,8 @@ const HOST = new URL("../../../packages/ring3/src/host/index.ts", import.meta.ur
 const debian = process.env["RING3_GUEST"] === "debian";
 /** Every call of a binding is killed, and not a few. */
 const full = (process.env["RING3_GUEST_FULL"] ?? "") !== "";
+/** What does not depend on the kernel is tried on the quick one only. */
+const ONCE = debian && !full ? "on the other kernel" : false;
 const nvme = FUNCTIONS.nvme.address;
 const edu = FUNCTIONS.edu.address;
 const peer = FUNCTIONS.peerNvme.address;
@@ -94,7 +96,7 @@ test("no permission, and a node that was left with a wrong owner", async () => {
   assert.equal((await doctor(edu)).status, 0);
 });
 
-test("a node without a device", async () => {
+test("a node without a device", { skip: ONCE }, async () => {
   await rootOutput("mknod /dev/vfio/99 c 240 99");
   const diagnosis = await doctor(nvme);
   assert.equal(diagnosis.status, 6);
@@ -102,7 +104,7 @@ test("a node without a device", async () => {
   assert.equal((await doctor(nvme)).status, 0);
 });
 
-test("tiny memlock", async () => {
+test("tiny memlock", { skip: ONCE }, async () => {
   const limit = /^Max locked memory +(\d+|unlimited) +(\d+|unlimited)/m.exec(readFileSync("/proc/self/limits", "utf8"));
   await rootOutput(`prlimit --memlock=65536:65536 --pid ${process.pid}`);
   const diagnosis = await doctor(nvme, "--memory", "128K");
@@ -112,7 +114,7 @@ test("tiny memlock", async () => {
   await rootOutput(`prlimit --memlock=${limit?.[1]}:${limit?.[2]} --pid ${process.pid}`);
 });
 
-test("few open files, and the shell may allow more", async () => {
+test("few open files, and the shell may allow more", { skip: ONCE }, async () => {
   await rootOutput(`prlimit --nofile=40:4096 --pid ${process.pid}`);
   const diagnosis = await doctor(nvme);
   const found = find(diagnosis, "nofile");
@@ -138,7 +140,7 @@ test("another process has it open", async () => {
   assert.equal((await doctor(edu, "--dma")).status, 0);
 });
 
-test("no reset method, few mappings, the mode without an IOMMU", async () => {
+test("no reset method, few mappings, the mode without an IOMMU", { skip: ONCE }, async () => {
   const cases: [id: string, path: string, value: string, broken: string][] = [
     ["reset-method", `${PCI}/${nvme}/reset_method`, "flr", ""],
     ["dma-mappings", "/sys/module/vfio_iommu_type1/parameters/dma_entry_limit", "65535", "16"],
@@ -169,7 +171,9 @@ test("a group that is shared with a live driver", async () => {
   await bindStandard();
 });
 
-test("a disk that is mounted is refused, the doctor says how to free it, and then it is bound", async () => {
+test("a disk that is mounted is refused, the doctor says how to free it, and then it is bound", {
+  skip: ONCE,
+}, async () => {
   const controllers = `${PCI}/${peer}/nvme`;
   await rootOutput(`timeout 30 sh -c 'while ! ls -d ${controllers}/*/nvme*n1 2>/dev/null; do usleep 10000; done'`);
   const names = readdirSync(controllers).flatMap((name) => readdirSync(`${controllers}/${name}`));
@@ -204,39 +208,36 @@ async function killedBind(call: number): Promise<boolean> {
   return signal === "SIGKILL";
 }
 
-test("a bind that is killed is finished or undone by the command that the doctor prints", async () => {
-  let named = 0;
-  for (let call = 0; full || call < 4; call++) {
+test("a bind that is killed is finished or undone by the command that the doctor prints", { skip: ONCE }, async () => {
+  const calls = full ? [...Array(20).keys()] : [1, 2];
+  const told: string[] = [];
+  for (const [index, call] of calls.entries()) {
     await bind(edu, "none");
     await rootOutput(`rm -rf /run/ring3; echo > ${PCI}/${edu}/driver_override`);
     if (!(await killedBind(call))) break;
     const diagnosis = await doctor(edu);
-    const found = diagnosis.findings.find(({ id }) => id === "binding-cut-off");
-    if (found !== undefined) named++;
-    if (found !== undefined && call % 2 === 0) {
-      await mend(found, 1);
-    } else if (found !== undefined) {
-      await mend(found, 0);
+    const cutOff = diagnosis.findings.find(({ id }) => id === "binding-cut-off");
+    told.push(cutOff === undefined ? "bound" : "cut off");
+    if (index % 2 === 0) {
+      // The first remedy goes on. Where it is bound already, at most the nodes are missing.
+      const closed = diagnosis.findings.find(({ id, severity }) => id === "permission" && severity === "failure");
+      const left = cutOff ?? closed;
+      if (left !== undefined) await mend(left);
       assert.equal((await doctor(edu, "--dma")).status, 0, `finished after call ${call}`);
-      continue;
-    } else if (full || call === 3) {
-      // Bound, and only the nodes are missing.
-      await mend(find(diagnosis, "permission"));
-      assert.equal((await doctor(edu, "--dma")).status, 0, `finished after call ${call}`);
-      continue;
+    } else {
+      if (cutOff !== undefined) await mend(cutOff, 1);
+      else assert.equal((await ring3(`unbind ${edu}`)).code, 0);
+      const { driver, driverOverride } = readFunction(edu);
+      const record = existsSync(`/run/ring3/bindings/${edu}.json`);
+      assert.deepEqual([driver, driverOverride, record], [undefined, undefined, false], `undone after call ${call}`);
     }
-    const { driver, driverOverride } = readFunction(edu);
-    assert.deepEqual(
-      [driver, driverOverride, existsSync(`/run/ring3/bindings/${edu}.json`)],
-      [undefined, undefined, false],
-    );
   }
-  assert.ok(named >= 2);
+  assert.deepEqual(told.slice(0, 2), full ? ["cut off", "cut off"] : ["cut off", "bound"]);
   await rootOutput("rm -rf /run/ring3");
   await bind(edu, "vfio-pci");
 });
 
-test("virtual functions come and go by number, and one that is held is not taken", async () => {
+test("virtual functions come and go by number, and one that is held is not taken", { skip: ONCE }, async () => {
   const { igb, igbVf0 } = FUNCTIONS;
   const node = vfioNodes(igbVf0.address)[0] ?? assert.fail("no node");
   const holder = spawn("sh", ["-c", `exec 3<>${node}; echo; exec sleep 600`], { stdio: ["ignore", "pipe", "inherit"] });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "node:test";
 import { bind } from "../binding.ts";
@@ -183,6 +183,26 @@ const CASES: readonly Case[] = [
     break: set("sys/kernel/security/lockdown", "none [integrity] confidentiality\n"),
     evidence: /lockdown: integrity/,
     command: undefined,
+  },
+  {
+    name: "/dev has no node of VFIO",
+    id: "vfio-nodes",
+    severity: "failure",
+    break: (machine) => {
+      rmSync(join(machine.paths.devRoot, "vfio"), { recursive: true });
+      rmSync(join(machine.paths.devRoot, "iommu"));
+    },
+    evidence: /vfio\/vfio and .*iommu: not there/,
+    command: /^sudo mkdir -p .* && sudo mknod -m 0666 .*\/dev\/vfio\/vfio c 10 196$/,
+  },
+  {
+    name: "the container's node is closed",
+    id: "vfio-container",
+    severity: "failure",
+    request: { user: { name: "bob", uid: 54_321, gids: [54_321] } },
+    break: (machine) => machine.node("vfio/vfio", 0o600),
+    evidence: /vfio\/vfio: of .*, mode 0600/,
+    command: /^sudo chmod 0666 .*\/dev\/vfio\/vfio$/,
   },
   {
     name: "the mode without an IOMMU is on",
@@ -525,4 +545,14 @@ test("the command for GRUB does to its file what it says", async () => {
     readFileSync(file, "utf8"),
     'GRUB_CMDLINE_LINUX_DEFAULT="quiet splash"\nGRUB_CMDLINE_LINUX="intel_iommu=on root=/dev/x"\n',
   );
+});
+
+test("docs/doctor.md names every finding, and none that there is not", () => {
+  const sources = readdirSync(import.meta.dirname).filter((name) => name.endsWith(".ts") && !name.endsWith(".test.ts"));
+  const text = sources.map((name) => readFileSync(join(import.meta.dirname, name), "utf8")).join("\n");
+  const made = [...text.matchAll(/\.(?:fine|note|warning|failure|unseen)\(\s*"([a-z-]+)"/g)].map(([, id]) => id);
+  const guide = readFileSync(join(import.meta.dirname, "../../../../../docs/doctor.md"), "utf8");
+  const rows = guide.split("\n").filter((line) => line.startsWith("| `"));
+  const named = rows.flatMap((line) => [...(line.split("|")[1] ?? "").matchAll(/`([a-z-]+)`/g)].map(([, id]) => id));
+  assert.deepEqual(new Set(named), new Set(made));
 });

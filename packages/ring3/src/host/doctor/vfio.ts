@@ -14,6 +14,8 @@ import { type Finding, Findings, run } from "./finding.ts";
 /** Fewer mappings than this leave no room for a program that maps memory piece by piece. */
 const FEW_MAPPINGS = 1024;
 const DEFAULT_MAPPINGS = 65_535;
+/** Major and minor number of /dev/vfio/vfio, which are fixed (include/linux/miscdevice.h, VFIO_MINOR). */
+const VFIO_NUMBER = "10:196";
 
 export async function examineVfio(user: User, host: Host): Promise<Finding[]> {
   const findings = new Findings();
@@ -50,6 +52,7 @@ async function sharedNodes(findings: Findings, user: User, host: Host): Promise<
   if (have.length === 0) {
     if (!present(driverDirectory(paths, "vfio-pci"))) return;
     const names = `${paths.devRoot}/vfio/vfio and ${paths.devRoot}/iommu`;
+    const number = readText(join(paths.sysfsRoot, "class/misc/vfio/dev")) ?? VFIO_NUMBER;
     findings.failure(
       "vfio-nodes",
       "the kernel has VFIO, but /dev has none of its nodes",
@@ -58,8 +61,8 @@ async function sharedNodes(findings: Findings, user: User, host: Host): Promise<
         consequence: "nothing can be opened",
         remedies: [
           run(
-            "sudo mount -t devtmpfs devtmpfs /dev",
-            "where /dev is not the kernel's own; in a container pass the nodes in instead",
+            `sudo mkdir -p ${paths.devRoot}/vfio && sudo mknod -m 0666 ${paths.devRoot}/vfio/vfio c ${number.replace(":", " ")}`,
+            "make the container's node; in a container of its own /dev pass the nodes in from outside instead",
           ),
         ],
       },
