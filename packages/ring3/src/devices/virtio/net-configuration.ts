@@ -17,6 +17,10 @@ export interface VirtioNetOptions extends VirtioOptions {
   readonly mtu?: number;
   /** Pairs of queues, 1 (default) to 32. */
   readonly queuePairs?: number;
+  /**
+   * Whether the device checks the checksums of received frames for drivers that ask for it (GUEST_CSUM); false by default.
+   */
+  readonly receiveChecksums?: boolean;
   /** What the device claims in Mbit/s; 10,000 by default. */
   readonly speedMbps?: number;
   /** Frames that wait for buffers of the driver, for each receive queue; 256 by default. */
@@ -41,7 +45,7 @@ export function checkNetOptions({ queuePairs = 1, mtu }: VirtioNetOptions): void
 }
 
 /** The kind of device, with the features that this one offers. */
-export function netModel({ queuePairs = 1, mtu }: VirtioNetOptions): VirtioModel {
+export function netModel({ queuePairs = 1, mtu, receiveChecksums = false }: VirtioNetOptions): VirtioModel {
   return {
     name: "virtio-net",
     deviceId: VirtioDeviceId.NET,
@@ -60,6 +64,7 @@ export function netModel({ queuePairs = 1, mtu }: VirtioNetOptions): VirtioModel
       NetFeature.CTRL_MAC_ADDR,
       NetFeature.GUEST_ANNOUNCE,
       NetFeature.SPEED_DUPLEX,
+      ...(receiveChecksums ? [NetFeature.GUEST_CSUM] : []),
       ...(mtu === undefined ? [] : [NetFeature.MTU]),
       ...(queuePairs > 1 ? [NetFeature.MQ] : []),
     ],

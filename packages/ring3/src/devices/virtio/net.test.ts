@@ -5,7 +5,7 @@ import { isRing3Error } from "../../binary/error.ts";
 import type { Segment } from "./fake-driver.ts";
 import { FakeStatus, FakeVirtioDriver } from "./fake-function-driver.ts";
 import { VirtioNet, type VirtioNetOptions } from "./net.ts";
-import { completeChecksum } from "./net-checksum.ts";
+import { checksumIsRight, completeChecksum } from "./net-checksum.ts";
 import type { NetLink, NetReceiver } from "./net-link.ts";
 import { flowHash } from "./net-steering.ts";
 import { EthernetSwitch } from "./switch.ts";
@@ -363,6 +363,45 @@ test("partial checksums are completed: the example of RFC 1071, and a UDP datagr
   while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
   // What was in the field (0x0101) stands for the pseudo header's sum.
   assert.equal((sum + 0x0101) % 0xffff, 0);
+});
+
+test("received checksums: right ones are vouched for, and nothing else", () => {
+  // UDP over IPv4 from 192.0.2.1 to 192.0.2.2, port 1 to 2, with "abc"; its checksum by hand: 0x96d6.
+  const ipv4 = Buffer.from(
+    "525400000001525400000002" +
+      "0800" +
+      "4500001f000000004011f6cbc0000201c0000202" +
+      "00010002000b" +
+      "0000" +
+      "616263",
+    "hex",
+  );
+  const sum = 0xc000 + 0x0201 + 0xc000 + 0x0202 + 17 + 11 + 1 + 2 + 11 + 0x6162 + 0x6300;
+  ipv4.writeUInt16BE(~((sum & 0xffff) + (sum >>> 16)) & 0xffff, 40);
+  const cases: [string, (frame: Buffer) => void, boolean][] = [
+    ["as it is", () => {}, true],
+    ["another byte", (frame) => frame.writeUInt8(0x62, 42), false],
+    ["none", (frame) => frame.writeUInt16BE(0, 40), false],
+    ["a fragment", (frame) => frame.writeUInt16BE(0x2000, 20), false],
+    ["another protocol", (frame) => frame.writeUInt8(1, 23), false],
+    ["longer than the frame", (frame) => frame.writeUInt16BE(200, 16), false],
+  ];
+  for (const [name, change, right] of cases) {
+    const frame = Buffer.from(ipv4);
+    change(frame);
+    assert.equal(checksumIsRight(frame), right, name);
+    const tagged = Buffer.concat([frame.subarray(0, 12), Buffer.from("81000005", "hex"), frame.subarray(12)]);
+    assert.equal(checksumIsRight(tagged), right, `${name}, tagged`);
+  }
+  for (let length = 0; length < ipv4.length; length++) assert.equal(checksumIsRight(ipv4.subarray(0, length)), false);
+  const plain = new VirtioNet({ mac: A });
+  const checking = new VirtioNet({ mac: A, receiveChecksums: true });
+  const offers = (device: VirtioNet): boolean => {
+    const driver = new FakeVirtioDriver(device);
+    driver.writeCommon(0, 4, 0);
+    return (driver.readCommon(4, 4) & 2) !== 0;
+  };
+  assert.deepEqual([offers(plain), offers(checking)], [false, true]);
 });
 
 test("filters: promiscuous at first, then as the driver says", () => {

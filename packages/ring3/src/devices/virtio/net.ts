@@ -24,7 +24,7 @@ import {
 } from "../../specs/virtio/structs.ts";
 import type { StateFields, StateRecord } from "../../virtual/index.ts";
 import { DescriptorChain, ringViolation } from "./descriptor-chain.ts";
-import { completeChecksum } from "./net-checksum.ts";
+import { checksumIsRight, completeChecksum } from "./net-checksum.ts";
 import {
   checkNetOptions,
   DEFAULT_MTU,
@@ -98,6 +98,7 @@ export class VirtioNet extends VirtioFunction {
   };
   #link: NetLink | undefined;
   #mergeable = false;
+  #checksReceived = false;
   #extraModes = false;
   #pairs = 1;
   #controlIndex = -1;
@@ -185,6 +186,7 @@ export class VirtioNet extends VirtioFunction {
   protected override featuresChosen(): void {
     const { negotiated } = this;
     this.#mergeable = negotiated.has(NetFeature.MRG_RXBUF);
+    this.#checksReceived = negotiated.has(NetFeature.GUEST_CSUM);
     this.#extraModes = negotiated.has(NetFeature.CTRL_RX_EXTRA);
     this.#filter.filtersVlans = negotiated.has(NetFeature.CTRL_VLAN);
     // The control queue follows the queues that the driver knows of, section 5.1.2.
@@ -352,6 +354,8 @@ export class VirtioNet extends VirtioFunction {
 
   #fill(ring: NonNullable<QueueRegisters["ring"]>, frame: Uint8Array, count: number): void {
     const header = this.#receiveHeader;
+    const checked = this.#checksReceived && checksumIsRight(frame);
+    header[NetHeader.offsets.flags] = checked ? NetHeaderFlag.DATA_VALID : 0;
     header[NetHeader.offsets.num_buffers] = count & 0xff;
     header[NetHeader.offsets.num_buffers + 1] = count >>> 8;
     let done = 0;
@@ -443,6 +447,7 @@ export class VirtioNet extends VirtioFunction {
     this.#pairs = 1;
     this.#controlIndex = -1;
     this.#mergeable = false;
+    this.#checksReceived = false;
     this.#setMac(this.#mac);
     this.deviceConfig[NetConfig.offsets.status] = this.#status & NetStatus.LINK_UP;
   }

@@ -16,7 +16,8 @@ const WORDS_SHIFT = Math.log2(DESCRIPTOR_BYTES / 4);
 const { ADDRESS_LOW, ADDRESS_HIGH, LENGTH, LAST } = DescriptorWord;
 const WRITE = DescriptorFlag.WRITE << 16;
 const AVAIL = DescriptorFlag.AVAIL << 16;
-const USED = (DescriptorFlag.USED << 16) >>> 0;
+/** The sign, as words are signed here: the compiler keeps such integers without a box. */
+const USED = DescriptorFlag.USED << 16;
 /** The device's event suppression has a cache line of its own. */
 const EVENT_STEP = 64;
 
@@ -34,7 +35,7 @@ export class PackedRing implements BufferRing {
   readonly addresses: QueueAddresses;
   length = 0;
   readonly #eventIndex: boolean;
-  readonly #words: Uint32Array;
+  readonly #words: Int32Array;
   readonly #driverEvent: number;
   readonly #deviceEvent: number;
   readonly #tokens: Int32Array;
@@ -57,7 +58,7 @@ export class PackedRing implements BufferRing {
     const at = events(size);
     this.size = size;
     this.#eventIndex = eventIndex;
-    this.#words = words;
+    this.#words = new Int32Array(words.buffer, words.byteOffset, words.length);
     this.#driverEvent = at / 4;
     this.#deviceEvent = (at + EVENT_STEP) / 4;
     this.addresses = { descriptor: iova, driver: iova + at, device: iova + at + EVENT_STEP };
@@ -82,7 +83,7 @@ export class PackedRing implements BufferRing {
 
   /** Used: both bits are as our wrap counter. */
   #isUsed(last: number): boolean {
-    return this.#takenWrap ? (last & AVAIL) !== 0 && last >= USED : (last & AVAIL) === 0 && last < USED;
+    return this.#takenWrap ? (last & AVAIL) !== 0 && last < 0 : (last & AVAIL) === 0 && last >= 0;
   }
 
   put(iova: number, length: number, deviceWrites: boolean, token: number): void {
@@ -92,7 +93,7 @@ export class PackedRing implements BufferRing {
     words[at + ADDRESS_LOW] = iova;
     words[at + ADDRESS_HIGH] = iova / 2 ** 32;
     words[at + LENGTH] = length;
-    const last = (id | (deviceWrites ? WRITE : 0) | (this.#wrap ? AVAIL : USED)) >>> 0;
+    const last = id | (deviceWrites ? WRITE : 0) | (this.#wrap ? AVAIL : USED);
     if (this.#fresh === 0) {
       this.#firstAt = at + LAST;
       this.#firstWord = last;
@@ -132,7 +133,7 @@ export class PackedRing implements BufferRing {
     const limit = token < 0 ? 0 : (this.#lengths[id] as number);
     // Of a buffer that the device only reads the length says nothing; of others it counts whether WRITE is set or not, which
     // QEMU leaves out.
-    const length = limit === 0 ? 0 : (this.#words[at + LENGTH] as number);
+    const length = limit === 0 ? 0 : (this.#words[at + LENGTH] as number) >>> 0;
     if (token < 0 || length > limit) {
       this.#problem =
         token < 0
@@ -153,7 +154,7 @@ export class PackedRing implements BufferRing {
   arm(): void {
     const flags = this.#eventIndex ? EventFlags.DESCRIPTOR : EventFlags.ENABLE;
     const place = this.#taken | (this.#takenWrap ? EVENT_WRAP : 0);
-    this.#words[this.#driverEvent] = (place | (flags << 16)) >>> 0;
+    this.#words[this.#driverEvent] = place | (flags << 16);
     fence();
   }
 
