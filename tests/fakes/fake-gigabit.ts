@@ -37,6 +37,8 @@ export class FakeGigabit {
   link = true;
   /** Every register reads all ones. */
   absent = false;
+  /** What a read gives instead of the register's value. */
+  lie: (value: number) => number = (value) => value;
   /** Nothing is sent. */
   hangs = false;
   /** How often it was reset. */
@@ -56,7 +58,7 @@ export class FakeGigabit {
       bars: {
         0: {
           size: kind === "igbvf" ? 0x4000 : 0x2_0000,
-          read: (offset) => this.#read(offset),
+          read: (offset) => this.lie(this.#read(offset)) >>> 0,
           write: (offset, _width, value) => this.#write(offset, value),
         },
       },
