@@ -7,7 +7,7 @@ import { closeAll } from "./framing.ts";
 import { IRQ_COUNT, Irq, IrqFlag, IrqInfo, IrqSet, IrqSetFlag } from "./messages.ts";
 import { checkPayload, refusal } from "./server-refusal.ts";
 import type { Counters } from "./server-statistics.ts";
-import type { ServerWatch } from "./server-watch.ts";
+import type { ServerSight } from "./server-watch.ts";
 
 const KINDS: readonly InterruptKind[] = ["intx", "msi", "msix", "error", "request"];
 const { DATA_NONE, DATA_BOOL, DATA_EVENTFD, ACTION_MASK, ACTION_UNMASK, ACTION_TRIGGER } = IrqSetFlag;
@@ -16,7 +16,7 @@ export class ServerInterrupts implements Disposable {
   readonly #fn: VirtualFunction;
   readonly #counters: Counters;
   readonly #beforeSignal: () => void;
-  readonly #watch: ServerWatch | undefined;
+  readonly #sight: ServerSight;
   /** The client's eventfds by kind and vector. */
   readonly #signals: readonly Map<number, EventFd>[] = KINDS.map(() => new Map<number, EventFd>());
   /** Signalled when the line is masked; a signal of the other unmasks it, as the kernel's does for KVM's resampling. */
@@ -24,8 +24,8 @@ export class ServerInterrupts implements Disposable {
   #unmaskSignal: { readonly event: EventFd; readonly watch: Watch } | undefined;
 
   /** `beforeSignal` is called before the client learns of an interrupt. */
-  constructor(fn: VirtualFunction, counters: Counters, beforeSignal: () => void, watch?: ServerWatch) {
-    this.#watch = watch;
+  constructor(fn: VirtualFunction, counters: Counters, beforeSignal: () => void, sight: ServerSight = {}) {
+    this.#sight = sight;
     this.#fn = fn;
     this.#counters = counters;
     this.#beforeSignal = beforeSignal;
@@ -121,6 +121,7 @@ export class ServerInterrupts implements Disposable {
     }
     const kind = KINDS[index] as InterruptKind;
     const signals = this.#signals[index] as Map<number, EventFd>;
+    const { between, watch } = this.#sight;
     for (let i = 0; i < count; i++) {
       const vector = start + i;
       const fd = fds[i];
@@ -133,16 +134,16 @@ export class ServerInterrupts implements Disposable {
         const event = new EventFd(fd);
         signals.set(vector, event);
         const line = index === Irq.INTX;
-        this.#fn.interrupts.connect(kind, vector, {
-          signal: () => {
-            this.#counters.interrupts++;
-            this.#beforeSignal();
-            this.#watch?.signal(kind, vector);
-            if (!event.fd.closed) eventSignals().signal(event.fd.number);
-            // Each delivery masks the line.
-            if (line) this.#signalMask();
-          },
-        });
+        const deliver = (): void => {
+          this.#counters.interrupts++;
+          this.#beforeSignal();
+          watch?.signal(kind, vector);
+          if (!event.fd.closed) eventSignals().signal(event.fd.number);
+          // Each delivery masks the line.
+          if (line) this.#signalMask();
+        };
+        const signal = between === undefined ? deliver : () => between.signal(kind, vector, deliver);
+        this.#fn.interrupts.connect(kind, vector, { signal });
       }
       before?.[Symbol.dispose]();
     }
