@@ -125,3 +125,49 @@ test("mistakes are told", async (t) => {
   assert.match(await of("replay", bad), /--socket is missing/);
   assert.match(await of("peek", "vfio-user:/none", "bar0", "--trace-memory"), /add --trace FILE/);
 });
+
+test("faults before a served device happen to its clients", { timeout: 60_000 }, async (t) => {
+  const directory = place(t);
+  const at = (name: string): string => join(directory, name);
+  const plan = [
+    "faults:",
+    "  - { kind: late-interrupt, at: 3, delayMs: 5 }",
+    "  - { kind: spurious-interrupt, where: { register: SQ0TDBL }, at: 3 }",
+    "  - { kind: stuck-bits, where: { register: CSTS }, set: 2, at: 20, times: 0 }",
+  ];
+  writeFileSync(at("plan.yaml"), `${plan.join("\n")}\n`);
+  const disk = await started(
+    t,
+    "serve",
+    "nvme",
+    "--memory",
+    "1M",
+    "--socket",
+    at("s"),
+    "--faults",
+    at("plan.yaml"),
+    "--log",
+    at("log"),
+  );
+  const survived = await captured(["nvme", "identify", `vfio-user:${at("s")}`]);
+  assert.equal(survived.status, 0, survived.stderr);
+  const struck = (): string[] => {
+    const lines = readFileSync(at("log"), "utf8")
+      .split("\n")
+      .filter((line) => line !== "");
+    const events = lines.map((line) => JSON.parse(line) as { event: string; kind?: string });
+    return events.filter(({ event }) => event === "injected").map(({ kind = "" }) => kind);
+  };
+  for (const kind of ["late-interrupt", "spurious-interrupt"]) assert.ok(struck().includes(kind), struck().join());
+  // CSTS.CFS for good, from the twentieth look at CSTS on.
+  for (let attempt = 0; attempt < 10 && !struck().includes("stuck-bits"); attempt++) {
+    await captured(["nvme", "identify", `vfio-user:${at("s")}`]);
+  }
+  const failed = await captured(["nvme", "identify", `vfio-user:${at("s")}`]);
+  assert.match(failed.stderr, /NVME_FATAL/);
+  disk.child.kill("SIGTERM");
+  assert.equal((await disk.ended()).status, 0);
+  writeFileSync(at("plan.yaml"), "faults:\n  - { kind: dma-corruption }\n");
+  const refused = await captured(["serve", "nvme", "--memory", "1M", "--socket", at("s"), "--faults", at("plan.yaml")]);
+  assert.match(refused.stderr, /FAULT_PLAN: dma-corruption is for the driver's side/);
+});

@@ -37,7 +37,10 @@ export const replay: Command = command({
   run: async ({ operands: [file = ""], options }, context) => {
     const path = socketPath(options.socket);
     const plain = { state: undefined, "keep-state": false, "no-twin-socket": false, "trust-unsealed-memory": false };
-    const settings = await serverSettings({ ...options, ...plain, "log-messages": false, trace: undefined }, context);
+    const settings = await serverSettings(
+      { ...options, ...plain, "log-messages": false, trace: undefined, faults: undefined },
+      context,
+    );
     const [{ readFile }, { parseTrace }, { departureText, ReplayDevice }, { serveFunctions }] = await Promise.all([
       import("node:fs/promises"),
       import("ring3/trace"),

@@ -21,6 +21,7 @@ const NOTHING: ServerSettings = {
   log: undefined,
   logMessages: false,
   trace: undefined,
+  faults: undefined,
   metrics: undefined,
 };
 

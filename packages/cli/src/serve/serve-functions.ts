@@ -1,6 +1,14 @@
 // What every `ring3 serve` does once its devices exist: serves each at its socket, says that it is ready, keeps log and
 // metrics, and on a signal closes everything in order. The server comes from the library; tests pass their own.
-import type { FunctionServer, ServeOptions, ServerEvent, ServerWatch, TracedMessage } from "ring3/vfio-user";
+import type { FaultPlan, Injection } from "ring3/faults";
+import type {
+  FunctionServer,
+  ServeOptions,
+  ServerBetween,
+  ServerEvent,
+  ServerWatch,
+  TracedMessage,
+} from "ring3/vfio-user";
 import type { VirtualFunction } from "ring3/virtual";
 import type { Context } from "../context.ts";
 import { hex } from "../text.ts";
@@ -41,7 +49,12 @@ export async function serveFunctions(
   const watches = settings.trace === undefined ? undefined : resources.use(await traceServing(settings.trace));
   for (const { fn, path } of serving.functions) {
     const watch = watches?.watch(fn);
-    const options = { ...serveOptions(path, settings, log), ...(watch === undefined ? {} : { watch }) };
+    const between = settings.faults === undefined ? undefined : await faultsBefore(fn, settings.faults, log);
+    const options = {
+      ...serveOptions(path, settings, log),
+      ...(watch === undefined ? {} : { watch }),
+      ...(between === undefined ? {} : { between }),
+    };
     servers.push(resources.use(await start(fn, path, options)));
     if (settings.log !== undefined) resources.use(logEvents(fn, path, log));
   }
@@ -84,6 +97,15 @@ async function traceServing(path: string): Promise<ServingTrace> {
     },
     [Symbol.dispose]: () => resources.dispose(),
   };
+}
+
+async function faultsBefore(fn: VirtualFunction, plan: FaultPlan, log: EventLog): Promise<ServerBetween> {
+  const [{ DeviceFaults }, { knownDeviceRegisters }] = await Promise.all([
+    import("ring3/faults"),
+    import("ring3/registers"),
+  ]);
+  const onInjected = ({ kind, description }: Injection): void => log.write("injected", { kind, description });
+  return new DeviceFaults(fn, plan, { registers: knownDeviceRegisters(fn), onInjected });
 }
 
 function serveOptions(path: string, settings: ServerSettings, log: EventLog): ServeOptions {

@@ -54,6 +54,7 @@ test("what is not given is left to the library", async () => {
     log: undefined,
     logMessages: false,
     trace: undefined,
+    faults: undefined,
     metrics: undefined,
   });
 });

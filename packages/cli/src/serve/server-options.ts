@@ -1,4 +1,5 @@
 // The options that every `ring3 serve` shares: where the socket is, who may connect, and what is written down.
+import type { FaultPlan } from "ring3/faults";
 import type { Context } from "../context.ts";
 import { machinePaths } from "../machine.ts";
 import { UsageError } from "../usage-error.ts";
@@ -36,6 +37,11 @@ export const SERVER_OPTIONS = {
     value: "FILE",
     description: "record every access of the client, and every interrupt, in FILE (see ring3 trace)",
   },
+  faults: {
+    kind: "text",
+    value: "PLAN",
+    description: "let happen to clients what the YAML file PLAN says (docs/faults.md)",
+  },
   metrics: { kind: "text", value: "PATH", description: "give metrics to Prometheus at the UNIX socket PATH" },
 } as const;
 
@@ -51,6 +57,7 @@ export interface ServerSettings {
   readonly log: string | undefined;
   readonly logMessages: boolean;
   readonly trace: string | undefined;
+  readonly faults: FaultPlan | undefined;
   readonly metrics: string | undefined;
 }
 
@@ -66,6 +73,7 @@ export interface ServerInput {
   readonly log: string | undefined;
   readonly "log-messages": boolean;
   readonly trace: string | undefined;
+  readonly faults: string | undefined;
   readonly metrics: string | undefined;
 }
 
@@ -83,8 +91,14 @@ export async function serverSettings(input: ServerInput, context: Context): Prom
     log: input.log,
     logMessages: input["log-messages"],
     trace: input.trace,
+    faults: input.faults === undefined ? undefined : await faultPlan(input.faults),
     metrics: input.metrics,
   };
+}
+
+async function faultPlan(path: string): Promise<FaultPlan> {
+  const { readFaultPlan } = await import("../faults/plan-file.ts");
+  return await readFaultPlan(path);
 }
 
 /** The socket's path, which is the one option that cannot be left out. */

@@ -7,7 +7,7 @@ import { closeAll } from "./framing.ts";
 import { IRQ_COUNT, Irq, IrqFlag, IrqInfo, IrqSet, IrqSetFlag } from "./messages.ts";
 import { checkPayload, refusal } from "./server-refusal.ts";
 import type { Counters } from "./server-statistics.ts";
-import type { ServerWatch } from "./server-watch.ts";
+import type { ServerSight } from "./server-watch.ts";
 
 const KINDS: readonly InterruptKind[] = ["intx", "msi", "msix", "error", "request"];
 const { DATA_NONE, DATA_BOOL, DATA_EVENTFD, ACTION_MASK, ACTION_UNMASK, ACTION_TRIGGER } = IrqSetFlag;
@@ -16,7 +16,7 @@ export class ServerInterrupts implements Disposable {
   readonly #fn: VirtualFunction;
   readonly #counters: Counters;
   readonly #beforeSignal: () => void;
-  readonly #watch: ServerWatch | undefined;
+  readonly #sight: ServerSight;
   /** The client's eventfds by kind and vector. */
   readonly #signals: readonly Map<number, EventFd>[] = KINDS.map(() => new Map<number, EventFd>());
   /** Signalled when the line is masked; a signal of the other unmasks it, as the kernel's does for KVM's resampling. */
@@ -24,8 +24,8 @@ export class ServerInterrupts implements Disposable {
   #unmaskSignal: { readonly event: EventFd; readonly watch: Watch } | undefined;
 
   /** `beforeSignal` is called before the client learns of an interrupt. */
-  constructor(fn: VirtualFunction, counters: Counters, beforeSignal: () => void, watch?: ServerWatch) {
-    this.#watch = watch;
+  constructor(fn: VirtualFunction, counters: Counters, beforeSignal: () => void, sight: ServerSight = {}) {
+    this.#sight = sight;
     this.#fn = fn;
     this.#counters = counters;
     this.#beforeSignal = beforeSignal;
@@ -141,19 +141,18 @@ export class ServerInterrupts implements Disposable {
 
   #sinkOf(event: EventFd, kind: InterruptKind, vector: number): InterruptSink {
     const line = kind === "intx";
-    const watch = this.#watch;
-    return {
-      // Whoever raises the descriptor past `signal` would go unseen.
-      ...(watch === undefined ? { descriptor: event.fd.number } : {}),
-      signal: () => {
-        this.#counters.interrupts++;
-        this.#beforeSignal();
-        watch?.signal(kind, vector);
-        if (!event.fd.closed) eventSignals().signal(event.fd.number);
-        // Each delivery masks the line.
-        if (line) this.#signalMask();
-      },
+    const { between, watch } = this.#sight;
+    const deliver = (): void => {
+      this.#counters.interrupts++;
+      this.#beforeSignal();
+      watch?.signal(kind, vector);
+      if (!event.fd.closed) eventSignals().signal(event.fd.number);
+      // Each delivery masks the line.
+      if (line) this.#signalMask();
     };
+    // Whoever raises the descriptor past `signal` would go unseen.
+    if (between !== undefined) return { signal: () => between.signal(kind, vector, deliver) };
+    return watch === undefined ? { descriptor: event.fd.number, signal: deliver } : { signal: deliver };
   }
 
   #setLineSignal(action: number, fd: FileDescriptor | undefined, unused: Set<FileDescriptor>): void {

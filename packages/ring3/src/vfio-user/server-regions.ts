@@ -18,7 +18,7 @@ import {
   SparseMmapArea,
 } from "./messages.ts";
 import { checkPayload, refusal } from "./server-refusal.ts";
-import { type RegisterBus, type ServerWatch, watchedBus } from "./server-watch.ts";
+import { type RegisterBus, type ServerSight, busOf } from "./server-watch.ts";
 
 /** A payload, and descriptors to send with it, which stay the server's. */
 export interface RegionReply {
@@ -40,9 +40,9 @@ export class ServerRegions implements Disposable {
   readonly #fdPerArea: boolean;
   readonly #bars = new Map<number, SharedBar>();
 
-  constructor(fn: VirtualFunction, fdPerArea: boolean, watch?: ServerWatch) {
+  constructor(fn: VirtualFunction, fdPerArea: boolean, sight: ServerSight = {}) {
     this.#fn = fn;
-    this.#bus = watchedBus(fn, watch);
+    this.#bus = busOf(fn, sight);
     this.#fdPerArea = fdPerArea;
   }
 

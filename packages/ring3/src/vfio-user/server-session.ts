@@ -18,7 +18,7 @@ import { RegisterAccesses, type RegisterHost } from "./server-registers.ts";
 import type { Counters } from "./server-statistics.ts";
 import { MessageTrace } from "./server-trace.ts";
 import { type Proposal, readProposal, versionReply } from "./server-version.ts";
-import { watchedBus } from "./server-watch.ts";
+import { busOf } from "./server-watch.ts";
 
 /** What a session needs of its server. */
 export interface SessionHost {
@@ -99,12 +99,7 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost {
       },
       this.#counters,
     );
-    this.#registers = new RegisterAccesses(
-      this.connection,
-      watchedBus(this.#fn, host.options.watch),
-      this.#counters,
-      this,
-    );
+    this.#registers = new RegisterAccesses(this.connection, busOf(this.#fn, host.options), this.#counters, this);
     this.#exchanges = new Exchanges(this, {
       timeoutMs: this.#timeoutMs,
       counters: this.#counters,

@@ -22,8 +22,18 @@ export interface ServedAccess {
 
 /** What hears of accesses and signals; it must not throw. */
 export interface ServerWatch {
+  /** An access begins, which {@link access} will tell; signals until then are its consequence. */
+  began(): void;
   access(access: ServedAccess): void;
   signal(kind: InterruptKind, vector: number): void;
+}
+
+/** What stands between the client and the function, and may change what either sees of the other. */
+export interface ServerBetween {
+  /** What messages reach instead of the function. */
+  bus(bus: RegisterBus): RegisterBus;
+  /** The function signals: `deliver` takes it to the client, at once, later, or never. */
+  signal(kind: InterruptKind, vector: number, deliver: () => void): void;
 }
 
 /** What messages do to a function. */
@@ -37,19 +47,26 @@ export interface RegisterBus {
   readRom(offset: number, target: Uint8Array): boolean;
 }
 
-/** `fn`, or `fn` with a watch before it. */
-export function watchedBus(fn: VirtualFunction, watch: ServerWatch | undefined): RegisterBus {
-  return watch === undefined ? fn : new WatchedBus(fn, watch);
+/** What messages reach: the function, or what stands before it, seen by who watches. */
+export function busOf(fn: VirtualFunction, { between, watch }: ServerSight): RegisterBus {
+  const bus = between === undefined ? fn : between.bus(fn);
+  return watch === undefined ? bus : new WatchedBus(bus, watch);
+}
+
+/** Who sees what happens between client and function. */
+export interface ServerSight {
+  readonly between?: ServerBetween | undefined;
+  readonly watch?: ServerWatch | undefined;
 }
 
 type Place = Pick<ServedAccess, "space" | "bar" | "op" | "offset">;
 
 class WatchedBus implements RegisterBus {
   readonly config: RegisterBus["config"];
-  readonly #fn: VirtualFunction;
+  readonly #fn: RegisterBus;
   readonly #watch: ServerWatch;
 
-  constructor(fn: VirtualFunction, watch: ServerWatch) {
+  constructor(fn: RegisterBus, watch: ServerWatch) {
     this.#fn = fn;
     this.#watch = watch;
     const { config } = fn;
@@ -90,6 +107,7 @@ class WatchedBus implements RegisterBus {
   }
 
   #single(place: Place, width: 1 | 2 | 4, act: () => number): number {
+    this.#watch.began();
     const startedMs = performance.now();
     const value = act();
     this.#watch.access({ ...place, width, value, bytes: undefined, startedMs, endedMs: performance.now() });
@@ -97,6 +115,7 @@ class WatchedBus implements RegisterBus {
   }
 
   #run<T>(place: Place, bytes: Uint8Array, act: () => T): T {
+    this.#watch.began();
     const startedMs = performance.now();
     const result = act();
     this.#watch.access({ ...place, width: 0, value: 0, bytes, startedMs, endedMs: performance.now() });

@@ -125,7 +125,7 @@ export class ReplayDevice extends VirtualFunction {
       this.#script,
       this.#options.order ?? "state",
       {
-        signal: ({ interrupt, vector, count }) => {
+        signal: (interrupt, vector, count) => {
           for (let i = 0; i < count; i++) {
             if (this.interrupts.connected(interrupt, vector)) this.interrupts.trigger(interrupt, vector);
             else this.interrupts.raise(vector);

@@ -5,7 +5,7 @@ import type { BarIndex } from "../../pci/function.ts";
 import type { VirtualFunction } from "../../virtual/function.ts";
 import type { InterruptKind } from "../../virtual/interrupts.ts";
 import { AccessDecoder } from "./decoder.ts";
-import type { EventBody, TraceSink } from "./event.ts";
+import type { EventBody, TraceEvent, TraceSink } from "./event.ts";
 
 /** An access, as a server shows it to whoever watches. */
 interface WatchedAccess {
@@ -53,6 +53,8 @@ export class DeviceTrace implements Disposable {
   #fn: number;
   #mapCount = 0;
   #user = "";
+  /** What happened since an access began: it comes after the access. */
+  #held: TraceEvent[] | undefined;
 
   constructor(device: VirtualFunction, sink: TraceSink, options: DeviceTraceOptions = {}) {
     this.#device = device;
@@ -92,6 +94,10 @@ export class DeviceTrace implements Disposable {
     }
   }
 
+  began(): void {
+    this.#held ??= [];
+  }
+
   access({ space, bar, op, offset, width, value, bytes, startedMs, endedMs }: WatchedAccess): void {
     const isBar = space === "bar";
     let decoded: ReturnType<AccessDecoder["bar"]>;
@@ -99,6 +105,8 @@ export class DeviceTrace implements Disposable {
     else if (space === "config")
       decoded = this.#decoder?.config(offset, width, bytes === undefined ? value : undefined);
     const took = Math.max(0, Math.round((endedMs - startedMs) * 1e6));
+    const held = this.#held ?? [];
+    this.#held = undefined;
     this.#write(startedMs, {
       type: space,
       op,
@@ -109,6 +117,7 @@ export class DeviceTrace implements Disposable {
       ...(decoded === undefined ? {} : { decoded }),
       took,
     });
+    for (const event of held) this.#sink.write(event);
   }
 
   signal(kind: InterruptKind, vector: number): void {
@@ -148,6 +157,8 @@ export class DeviceTrace implements Disposable {
 
   #write(atMs: number, event: EventBody): void {
     const t = Math.max(0, Math.round((atMs - this.#startMs) * 1e6));
-    this.#sink.write({ t, fn: Math.max(0, this.#fn), user: this.#user, ...event });
+    const whole = { t, fn: Math.max(0, this.#fn), user: this.#user, ...event };
+    if (this.#held === undefined) this.#sink.write(whole);
+    else this.#held.push(whole);
   }
 }
