@@ -53,10 +53,11 @@ export async function checkPackaging(): Promise<string[]> {
     const program = join(modules, "@ring3/cli/main.cjs");
     const version = execFileSync(process.execPath, [program, "--version"], { encoding: "utf8" });
     if (!/\d+\.\d+\.\d+/.test(version)) throw new Error(`ring3 --version printed ${version}`);
-    // What starts most often needs no second file: each costs a start almost a millisecond.
+    // What starts most often needs no further file: each costs a start almost a millisecond.
     const alone = join(place, "alone");
     mkdirSync(alone);
-    for (const file of ["main.cjs", "package.json"]) cpSync(join(modules, "@ring3/cli", file), join(alone, file));
+    for (const file of ["main.cjs", "program.cjs", "package.json"])
+      cpSync(join(modules, "@ring3/cli", file), join(alone, file));
     for (const words of [["--version"], ["ls"]]) execFileSync(process.execPath, [join(alone, "main.cjs"), ...words]);
     return subpaths;
   } finally {
