@@ -172,7 +172,10 @@ export class GuestMemory {
 
   // --- The model's side: access. A miss is a fault and throws `DMA_FAULT` -----------------------------------------
 
-  /** Reads memory, across maps where need be. Throws `DMA_FAULT`, with `target` undefined in content. */
+  /**
+   * Reads memory, across maps where need be. Throws `DMA_FAULT`, with `target` undefined in content. Where the client has to
+   * be asked, it and other clients of the process are served until it has answered: the model may be called meanwhile.
+   */
   read(iova: number, target: Uint8Array): void {
     const size = target.length;
     const map = this.#find(iova, size, "read");
