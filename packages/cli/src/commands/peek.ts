@@ -2,7 +2,14 @@
 import type { PciFunction } from "ring3";
 import { type Command, command } from "../command.ts";
 import { OPEN_OPTIONS, openFunction } from "../open-function.ts";
-import { parseRegisterPlace, type RegisterPlace, readPlace, writePlace } from "../register-place.ts";
+import {
+  barsOf,
+  enableDecoding,
+  parseRegisterPlace,
+  type RegisterPlace,
+  readPlace,
+  writePlace,
+} from "../register-place.ts";
 import { hex } from "../text.ts";
 import { UsageError } from "../usage-error.ts";
 
@@ -46,7 +53,7 @@ export const peek: Command = command({
     if (places.length === 0) throw new UsageError("PLACE is missing: what shall be read, as bar0+0x14");
     const count = Number(options.count);
     await using fn = await openFunction(address, options, context);
-    enableMemory(fn, places);
+    enableDecoding(fn, barsOf(places));
     const values = places.flatMap((place) =>
       Array.from({ length: count }, (_, index) => ({
         place: place.text,
@@ -101,7 +108,7 @@ export const poke: Command = command({
     if (!options.yes)
       throw new UsageError("writing registers can lose data or hang the device: say --yes if you mean it");
     await using fn = await openFunction(address, options, context);
-    enableMemory(fn, places);
+    enableDecoding(fn, barsOf(places));
     const steps = places.map((place) => access(fn, place));
     context.result({ address, steps }, () =>
       steps
@@ -122,14 +129,6 @@ function access(fn: PciFunction, place: RegisterPlace) {
   const written = before === undefined || mask === undefined ? value : (before & ~mask) | (value & mask);
   writePlace(fn, place, written);
   return { place: text, width, value: undefined, before, written };
-}
-
-/** BARs answer only while COMMAND says so; whoever asks for a BAR wants that. */
-function enableMemory(fn: PciFunction, places: readonly RegisterPlace[]): void {
-  const kinds = new Set(places.filter(({ area }) => area === "bar").map(({ bar }) => fn.bar(bar).kind));
-  const command16 = fn.config.read16(4);
-  const wanted = command16 | (kinds.has("io") ? 1 : 0) | (kinds.has("memory32") || kinds.has("memory64") ? 2 : 0);
-  if (wanted !== command16) fn.config.write16(4, wanted);
 }
 
 function nameOf({ area, bar }: RegisterPlace): string {

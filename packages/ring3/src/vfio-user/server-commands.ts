@@ -100,9 +100,9 @@ export class ServerCommands implements Disposable {
       [Command.REGION_WRITE]: (payload) => this.#write(payload),
       [Command.REGION_WRITE_MULTI]: (payload) => this.#writeMulti(payload),
       [Command.DEVICE_RESET]: () => {
-        fn.resetForUser();
         this.#migration.reset();
-        return CHANGED;
+        const method = fn.resetByUser();
+        return method instanceof Promise ? method.then(() => CHANGED) : CHANGED;
       },
       [Command.DEVICE_FEATURE]: (payload) => {
         const reply = this.#features.handle(payload, most);

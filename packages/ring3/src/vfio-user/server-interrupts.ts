@@ -2,7 +2,7 @@
 // message without any takes signals away, and one that is no eventfd could block whoever signals it, so it is refused.
 import { becomesSignal, EventFd, eventSignals, type FileDescriptor, type Watch } from "../linux/index.ts";
 import type { VirtualFunction } from "../virtual/function.ts";
-import type { InterruptKind } from "../virtual/interrupts.ts";
+import type { InterruptKind, InterruptSink } from "../virtual/interrupts.ts";
 import { closeAll } from "./framing.ts";
 import { IRQ_COUNT, Irq, IrqFlag, IrqInfo, IrqSet, IrqSetFlag } from "./messages.ts";
 import { checkPayload, refusal } from "./server-refusal.ts";
@@ -121,32 +121,40 @@ export class ServerInterrupts implements Disposable {
     }
     const kind = KINDS[index] as InterruptKind;
     const signals = this.#signals[index] as Map<number, EventFd>;
-    const { between, watch } = this.#sight;
-    for (let i = 0; i < count; i++) {
-      const vector = start + i;
+    const events = Array.from({ length: count }, (_, i) => {
       const fd = fds[i];
-      const before = signals.get(vector);
-      if (fd === undefined) {
-        this.#fn.interrupts.connect(kind, vector, undefined);
-        signals.delete(vector);
-      } else {
-        unused.delete(fd);
-        const event = new EventFd(fd);
-        signals.set(vector, event);
-        const line = index === Irq.INTX;
-        const deliver = (): void => {
-          this.#counters.interrupts++;
-          this.#beforeSignal();
-          watch?.signal(kind, vector);
-          if (!event.fd.closed) eventSignals().signal(event.fd.number);
-          // Each delivery masks the line.
-          if (line) this.#signalMask();
-        };
-        const signal = between === undefined ? deliver : () => between.signal(kind, vector, deliver);
-        this.#fn.interrupts.connect(kind, vector, { signal });
+      return fd === undefined ? undefined : new EventFd(fd);
+    });
+    const sinks = events.map((event, i) => (event === undefined ? undefined : this.#sinkOf(event, kind, start + i)));
+    // Refused as a whole: the descriptors are still the message's then.
+    this.#fn.interrupts.connectAll(kind, start, sinks);
+    for (const [i, event] of events.entries()) {
+      const before = signals.get(start + i);
+      if (event === undefined) signals.delete(start + i);
+      else {
+        unused.delete(event.fd);
+        signals.set(start + i, event);
       }
       before?.[Symbol.dispose]();
     }
+  }
+
+  #sinkOf(event: EventFd, kind: InterruptKind, vector: number): InterruptSink {
+    const line = kind === "intx";
+    const { between, watch } = this.#sight;
+    const deliver = (): void => {
+      this.#counters.interrupts++;
+      this.#beforeSignal();
+      watch?.signal(kind, vector);
+      if (!event.fd.closed) eventSignals().signal(event.fd.number);
+      // Each delivery masks the line.
+      if (line) this.#signalMask();
+    };
+    return {
+      // Whoever raises the descriptor past `signal` would go unseen.
+      ...(watch === undefined && between === undefined ? { descriptor: event.fd.number } : {}),
+      signal: between === undefined ? deliver : () => between.signal(kind, vector, deliver),
+    };
   }
 
   #setLineSignal(action: number, fd: FileDescriptor | undefined, unused: Set<FileDescriptor>): void {

@@ -131,7 +131,8 @@ export class ServerRegions implements Disposable {
 
   /** Areas that a client can map: whole pages, in memory that can become a file's. */
   #mappable(index: number): readonly BarArea[] {
-    const areas = index <= Region.BAR5 ? (this.#fn.bars[index]?.areas ?? NO_AREAS) : NO_AREAS;
+    const bar = index <= Region.BAR5 ? this.#fn.bars[index] : undefined;
+    const areas = bar?.shareable === true ? bar.areas : NO_AREAS;
     if (areas.length === 0 || !adoptArena(this.#fn.arena)) return NO_AREAS;
     const unit = pageSize - 1;
     const whole = areas.every(({ offset, size, range }) => ((offset | size | range.offset) & unit) === 0);

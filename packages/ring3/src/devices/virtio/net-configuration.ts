@@ -1,6 +1,7 @@
 // What a virtio network device can be asked for, and what it says of itself to drivers: features and configuration. Virtio 1.3,
 // sections 5.1.3 and 5.1.4.
 import { Ring3Error } from "../../binary/error.ts";
+import { isGroupMac, parseMacText } from "../../specs/ethernet/index.ts";
 import { NetFeature } from "../../specs/virtio/features.ts";
 import { VirtioDeviceId } from "../../specs/virtio/registers.ts";
 import { NetConfig } from "../../specs/virtio/structs.ts";
@@ -77,11 +78,11 @@ export function netConfiguration(options: VirtioNetOptions): Uint8Array {
 
 /** The number of an address as people write it. Throws `VIRTIO_OPTION`. */
 export function parseMac(text: string): number {
-  if (!/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(text)) {
+  const mac = parseMacText(text);
+  if (mac === undefined) {
     throw new Ring3Error("VIRTIO_OPTION", `a MAC address is written like 52:54:00:12:34:56, not ${text}`);
   }
-  const mac = Number.parseInt(text.replaceAll(":", ""), 16);
-  if (Math.floor(mac / 2 ** 40) % 2 === 1 || mac === 0) {
+  if (isGroupMac(mac) || mac === 0) {
     throw new Ring3Error("VIRTIO_OPTION", `${text} is an address for groups; the first byte of a device's own is even`);
   }
   return mac;

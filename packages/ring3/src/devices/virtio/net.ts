@@ -1,6 +1,14 @@
 // A virtio network device: virtio 1.3, section 5.1. Frames are copied once on their way, out of the guest's memory before
 // they are looked at, since a driver may change them meanwhile. Hard about it: receiving starts at the link and not at a
 // notification, and one frame may take several buffers, which the driver has to see all at once.
+import {
+  ETHERNET_HEADER_BYTES,
+  MAC_BYTES,
+  macAt,
+  macText,
+  putMac,
+  VLAN_TAG_BYTES,
+} from "../../specs/ethernet/index.ts";
 import { type FeatureSet, NET_FEATURE_NEEDS, NetFeature } from "../../specs/virtio/features.ts";
 import {
   NetConfig,
@@ -27,15 +35,7 @@ import {
   type VirtioNetOptions,
 } from "./net-configuration.ts";
 import { ReceiveFilter } from "./net-filter.ts";
-import {
-  ETHERNET_HEADER_BYTES,
-  MAC_BYTES,
-  macAt,
-  macText,
-  type NetLink,
-  type NetReceiver,
-  VLAN_TAG_BYTES,
-} from "./net-link.ts";
+import type { NetLink, NetReceiver } from "./net-link.ts";
 import { FlowSteering } from "./net-steering.ts";
 import type { QueueRegisters } from "./queue-registers.ts";
 import { VirtioFunction } from "./transport.ts";
@@ -173,7 +173,7 @@ export class VirtioNet extends VirtioFunction {
 
   #setMac(mac: number): void {
     this.#filter.mac = mac;
-    for (let i = 0; i < MAC_BYTES; i++) this.deviceConfig[i] = Math.floor(mac / 2 ** (40 - 8 * i)) & 0xff;
+    putMac(this.deviceConfig, NetConfig.offsets.mac, mac);
   }
 
   protected override acceptsFeatures(features: FeatureSet): boolean {
@@ -274,16 +274,18 @@ export class VirtioNet extends VirtioFunction {
       return true;
     }
     let taken = false;
+    const { busy } = this;
     this.guarded(() => {
       const queue = this.#receiveQueue(frame);
       if (queue === undefined) return;
       const backlog = this.#backlogs[queue.index >> 1] as Uint8Array[];
-      if (backlog.length === 0 && this.running && this.#put(queue, frame)) {
+      if (backlog.length === 0 && !busy && this.running && this.#put(queue, frame)) {
         this.publish(queue);
         taken = true;
       } else if (backlog.length < this.#backlogLimit) {
         backlog.push(new Uint8Array(frame));
         taken = true;
+        if (busy) this.serveLater(queue);
       }
     });
     if (!taken) this.#counts.receiveDropped++;

@@ -1,0 +1,42 @@
+// A process that serves a real function through the mediator. Words: address, socket, rule set, options as JSON. It prints
+// `ready`, and answers each line on its standard input with what it knows, as a line of JSON; the end of input ends it.
+import { createInterface } from "node:readline";
+import { open } from "../../../packages/ring3/src/index.ts";
+import {
+  linux,
+  type MediationOptions,
+  mediate,
+  strict,
+  vfio2010,
+} from "../../../packages/ring3/src/mediation/index.ts";
+import { serve } from "../../../packages/ring3/src/vfio-user/index.ts";
+
+const [address = "", socket = "", name = "strict", options = "{}"] = process.argv.slice(2);
+const rules = [strict, linux, vfio2010].find((set) => set.name === name) ?? strict;
+const faults: string[] = [];
+const hits: string[] = [];
+
+await using fn = await open(address);
+await using mediated = await mediate(fn, {
+  rules,
+  ...(JSON.parse(options) as MediationOptions),
+  observer: { rule: ({ rule, place }) => hits.push(`${rule} ${place}`) },
+});
+mediated.events.on("fault", ({ description }) => faults.push(description));
+await using server = await serve(mediated, socket);
+console.log("ready");
+for await (const line of createInterface({ input: process.stdin })) {
+  if (line === "settle") await mediated.settling;
+  const { BUS_MASTER } = fn.config.read((await import("../../../packages/ring3/src/pci/header.ts")).Header.COMMAND);
+  console.log(
+    JSON.stringify({
+      direct: mediated.interrupts.direct,
+      lockedBytes: mediated.lockedBytes,
+      user: mediated.connectedTo ?? null,
+      busMaster: BUS_MASTER === 1,
+      connections: server.statistics.connections,
+      faults: faults.splice(0),
+      hits: hits.splice(0),
+    }),
+  );
+}
