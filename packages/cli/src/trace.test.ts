@@ -94,7 +94,10 @@ test("a disk: recorded on both sides, looked at, and replayed", { timeout: 120_0
   assert.notEqual(departed.status, 0);
   const { status, stderr } = await other.ended();
   assert.equal(status, 1);
-  assert.match(stderr, /at access \d+ of the recording the driver departs: expected was .*; what came was /);
+  assert.match(
+    `${stderr}${departed.stderr}`,
+    /at access \d+ of the recording the driver departs: expected was .*; what came was /,
+  );
 });
 
 test("faults from a plan", { timeout: 60_000 }, async (t) => {

@@ -150,9 +150,11 @@ export class ServerInterrupts implements Disposable {
       // Each delivery masks the line.
       if (line) this.#signalMask();
     };
-    // Whoever raises the descriptor past `signal` would go unseen.
-    if (between !== undefined) return { signal: () => between.signal(kind, vector, deliver) };
-    return watch === undefined ? { descriptor: event.fd.number, signal: deliver } : { signal: deliver };
+    return {
+      // Whoever raises the descriptor past `signal` would go unseen.
+      ...(watch === undefined && between === undefined ? { descriptor: event.fd.number } : {}),
+      signal: between === undefined ? deliver : () => between.signal(kind, vector, deliver),
+    };
   }
 
   #setLineSignal(action: number, fd: FileDescriptor | undefined, unused: Set<FileDescriptor>): void {

@@ -51,6 +51,7 @@ export class Player {
   #releasing = false;
   /** The device wrote to memory and has not signalled since. */
   #untold = false;
+  #lastSignal: SignalStep | undefined;
 
   /** `describe` names an access as the recording would. */
   constructor(script: Script, order: ReplayOrder, stage: Stage, describe: (access: CameAccess) => string) {
@@ -58,10 +59,7 @@ export class Player {
     this.#order = order;
     this.#stage = stage;
     this.#describe = describe;
-    for (const step of script.steps) {
-      if (isAccessStep(step)) step.done = false;
-      else if (step.kind === "signal") step.left = step.count;
-    }
+    for (const step of script.steps) if (isAccessStep(step)) step.done = false;
     this.advance();
   }
 
@@ -131,21 +129,20 @@ export class Player {
   }
 
   /**
-   * A driver that saw by looking what the device wrote had its interrupt later. This one may not look, and wait for it.
+   * A driver that saw by looking what the device wrote had its interrupt later, or took no notice of it. This one may not
+   * look, and wait for it: so there is one more, of the vector that is the next in the recording, or was the last.
    */
   #signalEarly(): void {
     this.#untold = false;
-    for (const [, step] of this.#stepsAhead()) {
-      if (step.kind !== "signal" || step.left === 0) continue;
-      this.#signal(step, 1);
-      return;
-    }
+    const next = this.#stepsAhead().find(([, step]) => step.kind === "signal")?.[1];
+    const step = next?.kind === "signal" ? next : this.#lastSignal;
+    if (step !== undefined) this.#stage.signal(step.interrupt, step.vector, 1);
   }
 
-  #signal(step: SignalStep, count: number): void {
+  #signal(step: SignalStep): void {
     this.#untold = false;
-    step.left -= count;
-    if (count > 0) this.#stage.signal(step.interrupt, step.vector, count);
+    this.#lastSignal = step;
+    this.#stage.signal(step.interrupt, step.vector, step.count);
   }
 
   #doDeviceSteps(): void {
@@ -165,7 +162,7 @@ export class Player {
   #perform(step: Exclude<Step, AccessStep>): boolean {
     if (step.kind === "map") this.mappings.expect(step.map, step.iova, step.size);
     else if (step.kind === "unmap") this.mappings.forget(step.map);
-    else if (step.kind === "signal") this.#signal(step, step.left);
+    else if (step.kind === "signal") this.#signal(step);
     else if (step.kind === "device") {
       const live = this.mappings.live(step.map);
       if (live === undefined) return false;

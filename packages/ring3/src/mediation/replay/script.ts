@@ -26,8 +26,6 @@ export interface SignalStep {
   readonly interrupt: InterruptKind;
   readonly vector: number;
   readonly count: number;
-  /** Those that were not sent yet. */
-  left: number;
 }
 
 export type Step =
@@ -84,7 +82,9 @@ export function scriptOf({ events }: Trace, fn = 0): Script {
 function stepsOf(event: TraceEvent): Step[] {
   switch (event.type) {
     case "interrupt":
-      return [signalStep(event.kind, event.vector, Math.min(event.count, MOST_SIGNALS))];
+      return [
+        { kind: "signal", interrupt: event.kind, vector: event.vector, count: Math.min(event.count, MOST_SIGNALS) },
+      ];
     case "map":
       return [{ kind: "map", map: event.map, iova: event.iova, size: event.size }];
     case "unmap":
@@ -96,10 +96,6 @@ function stepsOf(event: TraceEvent): Step[] {
     default:
       return [];
   }
-}
-
-function signalStep(interrupt: InterruptKind, vector: number, count: number): SignalStep {
-  return { kind: "signal", interrupt, vector, count, left: count };
 }
 
 /** A run as the accesses that a device sees of it: aligned, the widest of up to 4 bytes. */
