@@ -15,6 +15,7 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<Benchmark>>> = {
   memory: async () => await import("./memory/memory.ts"),
   wire: async () => await import("./vfio-user/wire.ts"),
   nvme: async () => await import("./vfio-user/nvme.ts"),
+  startup: async () => await import("./startup/startup.ts"),
 };
 
 const USAGE = `usage: npm run bench -- [name...] [--rounds N] [--quick] [--json FILE]

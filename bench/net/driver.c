@@ -2,9 +2,11 @@
  * same checks, slots, pool and segments. Prints nanoseconds a packet, one line for each round. */
 #include "layout.h"
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <time.h>
 
 struct packet {
@@ -121,6 +123,7 @@ int main(int argc, char **argv) {
     fprintf(stderr, "usage: driver FILE BATCH PACKETS\n");
     return 2;
   }
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
   int fd = open(argv[1], O_RDWR);
   uint8_t *base = fd < 0 ? MAP_FAILED : mmap(NULL, SHARED_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (base == MAP_FAILED) {

@@ -1,18 +1,18 @@
 // Receive, touch a byte, send: the cost of a packet on a gigabit queue in shared memory, with a device process in C on the other
-// side. The loops in C, ring3's emitted bursts with the packet code emitted too, the same with the packet code in TypeScript,
+// side. The loops in C, ring3's forwarder with the packet code emitted too, its emitted bursts with the packet code in TypeScript,
 // and the rings in TypeScript, in turn, each against a fresh device.
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Forwarder } from "../../packages/ring3/src/drivers/gigabit/forwarder.ts";
 import { GigabitQueue } from "../../packages/ring3/src/drivers/gigabit/queue.ts";
 import { privateBytes, type QueuePlace } from "../../packages/ring3/src/drivers/gigabit/queue-place.ts";
 import { PacketPool, POOL_STACK_WORD } from "../../packages/ring3/src/drivers/net/packet-pool.ts";
-import { PACKET_WORDS, Packets, PacketWord } from "../../packages/ring3/src/drivers/net/packets.ts";
+import { PACKET_WORDS, Packets } from "../../packages/ring3/src/drivers/net/packets.ts";
 import { createMemoryFile, DeviceWindow, defaultArena } from "../../packages/ring3/src/linux/index.ts";
 import type { Arena } from "../../packages/ring3/src/memory/arena.ts";
-import { emit, emitted } from "../../packages/ring3/src/memory/emitter.ts";
 import { type BenchmarkContext, type BenchmarkResult, BenchmarkUnavailable, type Section } from "../benchmark.ts";
 import { compilePeer, diedEarly } from "../c-peer.ts";
 import {
@@ -63,7 +63,7 @@ export async function run({ rounds, quick, progress, begin }: BenchmarkContext):
       mixed: contender(arena, window, { emit: true, touch: "typescript" }),
       typescript: contender(arena, window, { emit: false, touch: "typescript" }),
     };
-    const packets = quick ? 200_000 : 1_000_000;
+    const packets = quick ? 200_000 : 500_000;
 
     const against = async <T>(measure: () => T): Promise<T> => {
       words.fill(0, 0, POOL_OFFSET / 4);
@@ -211,46 +211,32 @@ function contender(
   if (queue.emitted !== options.emit) {
     throw new BenchmarkUnavailable("this machine has no WebAssembly memory to emit loops for");
   }
+  const reset = (): void => {
+    state.bytes.fill(0);
+    stack.words[0] = BUFFERS;
+    for (let i = 0; i < BUFFERS; i++) stack.words[POOL_STACK_WORD + i] = (BUFFERS - 1 - i) * BUFFER_BYTES;
+    queue.renew();
+  };
+  if (options.touch === "emitted") {
+    const forwarder = new Forwarder(queue, queue, 256, (body, { address }) => {
+      body.store8(address, body.load8(address).add(1));
+    });
+    return { reset, forward: (batch) => forwarder.forward(batch) };
+  }
   const packets = new Packets(arena, 256);
   const { words } = packets;
   const { bytes } = pool;
-  const touchInTypeScript = (count: number): void => {
-    for (let i = 0, at = 0; i < count; i++, at += WORDS) {
-      const first = words[at] as number;
-      bytes[first] = (bytes[first] as number) + 1;
-    }
-  };
-  const touch = options.touch === "emitted" ? emittedTouch(arena, handle.offset, packets) : touchInTypeScript;
   return {
-    reset(): void {
-      state.bytes.fill(0);
-      stack.words[0] = BUFFERS;
-      for (let i = 0; i < BUFFERS; i++) stack.words[POOL_STACK_WORD + i] = (BUFFERS - 1 - i) * BUFFER_BYTES;
-      queue.renew();
-    },
+    reset,
     forward(batch: number): number {
       const count = queue.rxBurst(packets, batch);
-      touch(count);
+      for (let i = 0, at = 0; i < count; i++, at += WORDS) {
+        const first = words[at] as number;
+        bytes[first] = (bytes[first] as number) + 1;
+      }
       return queue.txBurst(packets, count);
     },
   };
-}
-
-/** The packet code as a loop of its own, made with the same emitter. */
-function emittedTouch(arena: Arena, pool: number, packets: Packets): (count: number) => void {
-  const { touch } = emit(arena, {
-    touch: emitted(["count"], { at: "i32", first: "i32" }, (body, { count, at, first }) => {
-      body.set(at, packets.arenaOffset);
-      body.loop((loop) => {
-        body.leave(loop, count.not());
-        body.set(first, body.load32(at, 4 * PacketWord.PLACE).add(pool));
-        body.store8(first, body.load8(first).add(1));
-        body.set(at, at.add(4 * WORDS));
-        body.set(count, count.sub(1));
-      });
-    }),
-  });
-  return touch;
 }
 
 function cpuGigahertz(): number | undefined {

@@ -12,13 +12,23 @@ export const floors: Readonly<Record<string, readonly string[]>> = {
   vfio: ["host", "linux", "memory", "pci", "binary"],
   host: ["linux", "pci", "binary"],
   virtual: ["memory", "pci", "binary"],
+  mediation: ["virtual", "memory", "pci", "binary"],
   "vfio-user": ["linux", "virtual", "memory", "pci", "binary"],
   devices: ["virtual", "memory", "specs", "pci", "binary"],
   drivers: ["memory", "pci", "specs", "binary"],
 };
 
 /** Floors that run in a browser: nothing from `node:`, no package. */
-export const browserSafe: readonly string[] = ["binary", "memory", "pci", "specs", "virtual", "devices", "drivers"];
+export const browserSafe: readonly string[] = [
+  "binary",
+  "memory",
+  "pci",
+  "specs",
+  "virtual",
+  "mediation",
+  "devices",
+  "drivers",
+];
 
 /** Which packages a floor may import; every other floor may import none. */
 const packagesOf: Readonly<Record<string, readonly string[]>> = { linux: ["koffi"] };

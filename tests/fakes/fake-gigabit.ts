@@ -7,8 +7,8 @@ import { FakeFunction } from "./fake-function.ts";
 export type FakeGigabitKind = "e1000e" | "igb" | "igbvf";
 
 const IDS = { e1000e: 0x10d3, igb: 0x10c9, igbvf: 0x10ca } as const;
-/** The vector of everything that is no queue's, where all are granted. */
-const OTHER_VECTOR = { e1000e: 2, igb: 3, igbvf: 1 } as const;
+/** The vector of everything that is no queue's, with one queue. */
+const OTHER_VECTOR = { e1000e: 1, igb: 1, igbvf: 1 } as const;
 const [CTRL, STATUS, MDIC, RAL, RAH] = [0x0, 0x8, 0x20, 0x5400, 0x5404];
 const [MAILBOX, MEMORY] = [0xc40, 0x800];
 const RESET = 0x0400_0000;
@@ -37,6 +37,8 @@ export class FakeGigabit {
   link = true;
   /** Every register reads all ones. */
   absent = false;
+  /** What a read gives instead of the register's value. */
+  lie: (value: number) => number = (value) => value;
   /** Nothing is sent. */
   hangs = false;
   /** How often it was reset. */
@@ -56,7 +58,7 @@ export class FakeGigabit {
       bars: {
         0: {
           size: kind === "igbvf" ? 0x4000 : 0x2_0000,
-          read: (offset) => this.#read(offset),
+          read: (offset) => this.lie(this.#read(offset)) >>> 0,
           write: (offset, _width, value) => this.#write(offset, value),
         },
       },

@@ -17,7 +17,7 @@ export interface Received {
 }
 
 /** Writes frame `sequence` of `size` bytes into `bytes` at `place`. */
-export function writeFrame(
+function writeFrame(
   bytes: Uint8Array,
   place: number,
   { to, from, sequence, size }: { to: Uint8Array; from: Uint8Array; sequence: number; size: number },
@@ -31,12 +31,12 @@ export function writeFrame(
 }
 
 /** The size of frame `sequence`: all sizes come up. */
-export function sizeOf(sequence: number, most = 1514): number {
+function sizeOf(sequence: number, most = 1514): number {
   return LEAST_BYTES + ((sequence * 37) % (most - LEAST_BYTES + 1));
 }
 
 /** Keeps account of what arrives. */
-export class FrameCheck {
+class FrameCheck {
   readonly #seen: Set<number> = new Set();
   #last = -1;
   #damaged = 0;
@@ -151,5 +151,35 @@ export function udpFrame({ to, from, payload, host = 1, checksums = "computed" }
   }
   view.setUint16(24, checksum(frame.subarray(14, 34)));
   view.setUint16(40, checksum(frame.subarray(34), ~checksum(pseudo) & 0xffff) || 0xffff);
+  return frame;
+}
+
+/** Who has `target`? RFC 826. */
+export function arpRequest(from: Uint8Array, sender: readonly number[], target: readonly number[]): Uint8Array {
+  const frame = new Uint8Array(60);
+  frame.fill(0xff, 0, 6);
+  frame.set(from, 6);
+  frame.set([8, 6, 0, 1, 8, 0, 6, 4, 0, 1], 12);
+  frame.set([...from, ...sender, 0, 0, 0, 0, 0, 0, ...target], 22);
+  return frame;
+}
+
+/** An echo request from 10.9.0.1 to 10.9.0.2: RFC 792. */
+export function echoRequest(to: Uint8Array, from: Uint8Array, sequence: number, payload: number): Uint8Array {
+  const frame = new Uint8Array(HEADER_BYTES + 28 + payload);
+  const view = new DataView(frame.buffer);
+  frame.set(to, 0);
+  frame.set(from, 6);
+  view.setUint16(12, 0x0800);
+  view.setUint16(14, 0x4500);
+  view.setUint16(16, 28 + payload);
+  view.setUint16(22, 0x4001);
+  frame.set([10, 9, 0, 1, 10, 9, 0, 2], 26);
+  view.setUint16(24, checksum(frame.subarray(14, 34)));
+  view.setUint16(34, 0x0800);
+  view.setUint16(38, 0x1234);
+  view.setUint16(40, sequence);
+  for (let i = 0; i < payload; i++) frame[42 + i] = (sequence + i * 13) & 0xff;
+  view.setUint16(36, checksum(frame.subarray(34)));
   return frame;
 }

@@ -1,13 +1,12 @@
 // Network devices of the guest, opened with their drivers over the kernel's VFIO.
-import type { GigabitOptions } from "../../packages/ring3/src/drivers/gigabit/settings.ts";
-import type { NetDevice } from "../../packages/ring3/src/drivers/net/device.ts";
+import type { NetDevice, NetDeviceOptions } from "../../packages/ring3/src/drivers/net/device.ts";
 import { openNetDevice } from "../../packages/ring3/src/drivers/net/open.ts";
 import { open } from "../../packages/ring3/src/index.ts";
 
 /** Opens the functions with their drivers, waits for the links, and closes all in order. */
 export async function withDevices(
   addresses: readonly string[],
-  options: GigabitOptions,
+  options: NetDeviceOptions,
   body: (...devices: NetDevice[]) => Promise<void>,
 ): Promise<void> {
   await using stack = new AsyncDisposableStack();

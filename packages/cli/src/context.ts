@@ -50,6 +50,12 @@ export class Context {
     if (text !== "") this.streams.stdout.write(text.endsWith("\n") ? text : `${text}\n`);
   }
 
+  /** One of many results: `value` as one line of JSON where that is asked for, else the text that `render` makes. */
+  line(value: unknown, render: () => string): void {
+    this.progress.clear();
+    this.streams.stdout.write(`${this.json ? toJson(value, 0) : render()}\n`);
+  }
+
   /** Raw bytes to stdout; resolves when the stream takes more. */
   async write(bytes: Uint8Array): Promise<void> {
     const { stdout } = this.streams;

@@ -29,6 +29,7 @@ const USAGE: ReadonlySet<string> = new Set([
   "FIELD_VALUE",
   "FILTER_INVALID",
   "SETPCI_SYNTAX",
+  "TRACE_FILTER",
 ]);
 const NOT_PERMITTED: ReadonlySet<string> = new Set(["NOT_ROOT", "PERMISSION_DENIED"]);
 const NOT_FOUND: ReadonlySet<string> = new Set([
@@ -39,6 +40,7 @@ const NOT_FOUND: ReadonlySet<string> = new Set([
   "WRONG_DEVICE",
 ]);
 const BUSY: ReadonlySet<string> = new Set([
+  "ACCESS_UNAVAILABLE",
   "BRIDGE",
   "BINDING_BUSY",
   "BUSY",

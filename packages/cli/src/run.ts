@@ -1,7 +1,9 @@
 // From a command line to an exit status: finds the command, parses, runs it, and turns every error into one message.
 import { readFileSync } from "node:fs";
 import type { Command, CommandGroup, CommandTable, Otherwise } from "./command.ts";
-import type { Surroundings } from "./context.ts";
+import { Context, type Surroundings } from "./context.ts";
+import { nearest, parseCommand } from "./parse.ts";
+import { styleFor } from "./text.ts";
 import { UsageError } from "./usage-error.ts";
 
 /** The commands of `ring3`. Nothing but the chosen one is loaded. */
@@ -21,6 +23,9 @@ export const COMMANDS: CommandTable = {
   who: async () => (await import("./commands/who.ts")).who,
   reset: async () => (await import("./commands/reset.ts")).reset,
   peek: async () => (await import("./commands/peek.ts")).peek,
+  repl: async () => (await import("./commands/repl.ts")).repl,
+  top: async () => (await import("./commands/top.ts")).top,
+  watch: async () => (await import("./commands/watch.ts")).watch,
   poke: async () => (await import("./commands/peek.ts")).poke,
   net: async () => (await import("./commands/net.ts")).net,
   ping: async () => (await import("./commands/ping.ts")).ping,
@@ -29,10 +34,13 @@ export const COMMANDS: CommandTable = {
   forward: async () => (await import("./commands/forward.ts")).forward,
   generate: async () => (await import("./commands/generate.ts")).generate,
   "echo-stress": async () => (await import("./commands/echo-stress.ts")).echoStress,
+  completion: async () => (await import("./commands/completion.ts")).completion,
+  man: async () => (await import("./commands/man.ts")).man,
+  trace: async () => (await import("./commands/trace.ts")).trace,
   new: async () => (await import("./commands/new.ts")).newGroup,
 };
 
-const SUMMARY = "PCI functions in the hands of ordinary users: list, hand over, drive and serve them.";
+export const SUMMARY = "PCI functions in the hands of ordinary users: list, hand over, drive and serve them.";
 
 /** Runs `words` (without `node` and the script) and returns the exit status; never throws. */
 export async function run(words: readonly string[], surroundings: Surroundings): Promise<number> {
@@ -41,8 +49,13 @@ export async function run(words: readonly string[], surroundings: Surroundings):
     return await dispatch(words, surroundings);
   } catch (error) {
     const { reportError } = await import("./report-error.ts");
-    return reportError(error, surroundings, json);
+    return reportError(error, surroundings, { json, verbose: words.some(isVerbose) });
   }
+}
+
+/** Whether a word asks for details, alone or among other letters. */
+function isVerbose(word: string): boolean {
+  return word === "--verbose" || /^-[a-z]*v[a-z]*$/.test(word);
 }
 
 async function dispatch(words: readonly string[], surroundings: Surroundings): Promise<number> {
@@ -64,7 +77,6 @@ async function dispatch(words: readonly string[], surroundings: Surroundings): P
     }
     if (name === undefined) {
       const { tableHelp } = await import("./help.ts");
-      const { styleFor } = await import("./text.ts");
       const asked = rest.some((word) => word === "--help" || word === "-h");
       const stream = asked ? surroundings.stdout : surroundings.stderr;
       stream.write(
@@ -87,7 +99,7 @@ async function dispatch(words: readonly string[], surroundings: Surroundings): P
 }
 
 /** Options that may stand before the command, since they take no value. */
-const LEADING: ReadonlySet<string> = new Set(["--json", "--quiet", "-q", "--help", "-h"]);
+const LEADING: ReadonlySet<string> = new Set(["--json", "--quiet", "-q", "--verbose", "-v", "--help", "-h"]);
 
 async function find(
   path: string,
@@ -97,7 +109,6 @@ async function find(
 ): Promise<Command | CommandGroup> {
   const load = Object.hasOwn(table, name) ? table[name] : undefined;
   if (load !== undefined) return await load();
-  const { nearest } = await import("./parse.ts");
   const near = nearest(name, Object.keys(table));
   const known = [...Object.keys(table), ...(otherwise === undefined ? [] : [otherwise.name])];
   const meant = near === undefined ? `it knows ${known.join(", ")}` : `did you mean ${path} ${near}?`;
@@ -110,15 +121,17 @@ async function runCommand(
   words: readonly string[],
   surroundings: Surroundings,
 ): Promise<number> {
-  const [{ parseCommand }, { Context }] = await Promise.all([import("./parse.ts"), import("./context.ts")]);
   const { input, global } = parseCommand(command, words);
   const root = global.root ?? "/";
-  const context = new Context(surroundings, { json: global.json, quiet: global.quiet, root });
+  const context = new Context(surroundings, { ...global, root });
   if (global.help) {
     const { commandHelp } = await import("./help.ts");
     surroundings.stdout.write(commandHelp(path, command, context.style));
     return 0;
   }
+  // lspci and setpci have a -v of their own.
+  const traced = global.verbose && !Object.hasOwn(command.options, "verbose");
+  using _trace = traced ? await (await import("./trace-calls.ts")).traceCalls(path, context) : undefined;
   try {
     await command.run(input, context);
     return 0;

@@ -10,7 +10,7 @@ import { amount } from "../net/meter.ts";
 import { captureHeader, captureStatistics, packetBlockBytes, putPacketBlock } from "../net/pcapng.ts";
 import { receiveLoop } from "../net/receive-loop.ts";
 import { DEVICE_OPTIONS, NETWORK_DEVICE, openDevice } from "../net/session.ts";
-import { BACKEND_OPTIONS } from "../open-function.ts";
+import { OPEN_OPTIONS } from "../open-function.ts";
 import { UsageError } from "../usage-error.ts";
 
 /** Bytes that may wait for the reader of the output; what comes while there are more is dropped and counted. */
@@ -42,7 +42,7 @@ export const capture: Command = command({
     },
     own: { kind: "flag", description: "only frames for this device, and not everything that passes by" },
     ...DEVICE_OPTIONS,
-    ...BACKEND_OPTIONS,
+    ...OPEN_OPTIONS,
   },
   examples: [
     { command: "ring3 capture 06:00.0 -w - | tcpdump -n -r -", text: "to tcpdump" },

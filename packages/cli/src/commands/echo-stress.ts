@@ -4,7 +4,7 @@ import { Worker } from "node:worker_threads";
 import type { Stack } from "ring3/net";
 import { type Command, command } from "../command.ts";
 import { echoResult, echoText } from "../net/echo-result.ts";
-import { BACKEND_OPTIONS } from "../open-function.ts";
+import { OPEN_OPTIONS } from "../open-function.ts";
 import { Meter } from "../net/meter.ts";
 import { DEVICE_OPTIONS, NETWORK_DEVICE, openStack, parsePeer, STACK_OPTIONS } from "../net/session.ts";
 import { STRESS_WORKER, type StressMessage, type StressOrder, type StressReport } from "../net/stress-worker.ts";
@@ -60,7 +60,7 @@ export const echoStress: Command = command({
     ...SVG_OPTION,
     ...STACK_OPTIONS,
     ...DEVICE_OPTIONS,
-    ...BACKEND_OPTIONS,
+    ...OPEN_OPTIONS,
   },
   examples: [
     {

@@ -6,7 +6,7 @@ import type { Context } from "../context.ts";
 import { amount, Meter } from "../net/meter.ts";
 import { DEVICE_OPTIONS, type DeviceWords, openDevice } from "../net/session.ts";
 import { SVG_OPTION, writeSvg } from "../net/svg-option.ts";
-import { BACKEND_OPTIONS } from "../open-function.ts";
+import { OPEN_OPTIONS } from "../open-function.ts";
 import { columns } from "../text.ts";
 import { UsageError } from "../usage-error.ts";
 
@@ -34,7 +34,7 @@ export const forward: Command = command({
     burst: { kind: "integer", value: "N", minimum: 1n, maximum: 512n, initial: 32n, description: "frames at a time" },
     ...SVG_OPTION,
     ...DEVICE_OPTIONS,
-    ...BACKEND_OPTIONS,
+    ...OPEN_OPTIONS,
   },
   examples: [
     { command: "ring3 forward 03:10.0 03:10.2", text: "between two virtual functions" },

@@ -4,7 +4,7 @@ import { FrameTemplate } from "../net/frame-template.ts";
 import { amount, Meter } from "../net/meter.ts";
 import { DEVICE_OPTIONS, NETWORK_DEVICE, openDevice, parsePeer } from "../net/session.ts";
 import { SVG_OPTION, writeSvg } from "../net/svg-option.ts";
-import { BACKEND_OPTIONS } from "../open-function.ts";
+import { OPEN_OPTIONS } from "../open-function.ts";
 import { columns } from "../text.ts";
 import { UsageError } from "../usage-error.ts";
 
@@ -45,7 +45,7 @@ export const generate: Command = command({
     seconds: { kind: "integer", short: "t", value: "S", minimum: 1n, description: "stop after so long" },
     ...SVG_OPTION,
     ...DEVICE_OPTIONS,
-    ...BACKEND_OPTIONS,
+    ...OPEN_OPTIONS,
   },
   examples: [
     { command: "ring3 generate 03:10.0 --to 52:54:00:00:06:00 --seconds 10", text: "all that fit, for ten seconds" },

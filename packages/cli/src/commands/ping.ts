@@ -4,7 +4,7 @@ import { type Command, command } from "../command.ts";
 import { Meter } from "../net/meter.ts";
 import { DEVICE_OPTIONS, NETWORK_DEVICE, openStack, parsePeer, STACK_OPTIONS } from "../net/session.ts";
 import { SVG_OPTION, writeSvg } from "../net/svg-option.ts";
-import { BACKEND_OPTIONS } from "../open-function.ts";
+import { OPEN_OPTIONS } from "../open-function.ts";
 import { UsageError } from "../usage-error.ts";
 
 export const ping: Command = command({
@@ -33,7 +33,7 @@ export const ping: Command = command({
     ...SVG_OPTION,
     ...STACK_OPTIONS,
     ...DEVICE_OPTIONS,
-    ...BACKEND_OPTIONS,
+    ...OPEN_OPTIONS,
   },
   examples: [
     { command: "ring3 ping 03:10.0 192.0.2.1 --ip 192.0.2.2/24", text: "four requests" },

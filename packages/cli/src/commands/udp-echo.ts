@@ -7,7 +7,7 @@ import { echoResult, echoText } from "../net/echo-result.ts";
 import { Meter } from "../net/meter.ts";
 import { DEVICE_OPTIONS, NETWORK_DEVICE, openStack, parsePeer, STACK_OPTIONS } from "../net/session.ts";
 import { SVG_OPTION, writeSvg } from "../net/svg-option.ts";
-import { BACKEND_OPTIONS } from "../open-function.ts";
+import { OPEN_OPTIONS } from "../open-function.ts";
 import { columns } from "../text.ts";
 
 const ECHO_PORT = 7;
@@ -58,7 +58,7 @@ export const udpEcho: Command = command({
     ...SVG_OPTION,
     ...STACK_OPTIONS,
     ...DEVICE_OPTIONS,
-    ...BACKEND_OPTIONS,
+    ...OPEN_OPTIONS,
   },
   examples: [
     { command: "ring3 udp-echo 03:10.0 --ip 192.0.2.2/24", text: "answer" },

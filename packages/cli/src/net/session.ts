@@ -3,7 +3,7 @@ import type { PciFunction } from "ring3";
 import type { NetDevice, NetDeviceOptions, Stack } from "ring3/net";
 import type { OperandDeclaration } from "../command.ts";
 import type { Context } from "../context.ts";
-import { openFunction } from "../open-function.ts";
+import { type Opening, openFunction } from "../open-function.ts";
 import { UsageError } from "../usage-error.ts";
 
 export const NETWORK_DEVICE: OperandDeclaration = {
@@ -50,12 +50,11 @@ export const STACK_OPTIONS = {
 } as const;
 
 /** Values of {@link DEVICE_OPTIONS}. */
-export interface DeviceWords {
+export interface DeviceWords extends Opening {
   readonly interrupts: string | undefined;
   readonly mode: string | undefined;
   readonly ring: bigint;
   readonly "wait-link": bigint;
-  readonly backend: string;
 }
 
 /** Values of {@link STACK_OPTIONS} and {@link DEVICE_OPTIONS}. */
@@ -74,7 +73,7 @@ export async function openDevice(
   resources: AsyncDisposableStack,
   optionsFor: (fn: PciFunction) => Promise<NetDeviceOptions> | NetDeviceOptions = () => ({}),
 ): Promise<NetDevice> {
-  const fn = resources.use(await openFunction(address, words.backend, context));
+  const fn = resources.use(await openFunction(address, words, context));
   const { openNetDevice } = await import("ring3/net");
   const device = resources.use(
     await openNetDevice(fn, {

@@ -91,6 +91,11 @@ export class FakeMachine implements Disposable {
     writeFileSync(join(this.root, path), text);
   }
 
+  /** Fills a file of the tree with bytes. */
+  bytes(path: string, content: Uint8Array): void {
+    writeFileSync(join(this.root, path), content);
+  }
+
   /** Makes a symbolic link of the tree: both names are below its root. */
   link(path: string, target: string): void {
     const place = join(this.root, path);

@@ -1,4 +1,5 @@
 export { type AccessPath, type FunctionAccess, functionAccess } from "./access.ts";
+export { type FunctionActivity, readActivity } from "./activity.ts";
 export {
   type BindingPlan,
   type BindRequest,
@@ -10,6 +11,11 @@ export {
 } from "./binding.ts";
 export { type BindingRecord, boundAddresses, readBindingRecord } from "./binding-records.ts";
 export { type Host, thisHost } from "./binding-steps.ts";
+export { ecamAccess } from "./ecam-access.ts";
+export { ERROR_SEVERITIES, type ErrorCounters, type ErrorSeverity, readErrorCounters } from "./error-counters.ts";
+export { type ErrorPacket, FunctionLook, type Observation } from "./function-look.ts";
+export type { LinkState } from "./function-state.ts";
+export { type FunctionWatchOptions, type WatchEvent, watchFunctions } from "./function-watch.ts";
 export { describeHolders, findHolders, type Holder, type Holders } from "./holders.ts";
 export { usesOf } from "./in-use.ts";
 export {
@@ -28,6 +34,7 @@ export { FunctionNames } from "./names.ts";
 export { deviceNode, listVfioNodes, mayOpen, type VfioNode } from "./nodes.ts";
 export { type HostOperations, linuxOperations, type NodeOwner } from "./operations.ts";
 export { type HostPaths, hostPaths, thisMachine } from "./paths.ts";
+export { procAccess } from "./proc-access.ts";
 export { holdersOf, planReset, type ResetPlan, type ResetRequest, resetFunction } from "./reset.ts";
 export { bindVfs, createVfs, ownsVfs, planVfs, removeVfs } from "./sriov.ts";
 export { parseResourceLines, sysfsAccess, treeAccess } from "./sysfs-access.ts";

@@ -1,6 +1,6 @@
 // Everything that binding does to the machine goes through these few calls, so that a test can put a machine of its own
 // behind them and let each of them fail.
-import { execFile } from "node:child_process";
+import type { ExecFileOptions } from "node:child_process";
 import { closeSync, constants, existsSync, type FSWatcher, openSync, watch } from "node:fs";
 import { chmod, chown, mkdir, open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
@@ -87,7 +87,7 @@ async function loadModule(name: string): Promise<void> {
   // modprobe lies in a directory that the PATH of a service or of sudo may leave out.
   const env = { ...process.env, PATH: `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin` };
   try {
-    await promisify(execFile)("modprobe", [name], { env, timeout: 60_000 });
+    await runProgram("modprobe", [name], { env, timeout: 60_000 });
   } catch (error) {
     const { code, stderr = "" } = error as NodeJS.ErrnoException & { stderr?: string };
     const why = code === "ENOENT" ? "there is no modprobe" : stderr.trim() || String(code);
@@ -133,7 +133,13 @@ function watchQuietly(place: string, look: () => void): FSWatcher | undefined {
 
 async function settle(): Promise<void> {
   if (!existsSync("/run/udev/control")) return;
-  await promisify(execFile)("udevadm", ["settle", "--timeout=5"]).catch(() => undefined);
+  await runProgram("udevadm", ["settle", "--timeout=5"]).catch(() => undefined);
+}
+
+/** What starts processes is loaded when one is started: `ring3 ls` and most others start none. */
+async function runProgram(name: string, words: readonly string[], options: ExecFileOptions = {}): Promise<void> {
+  const { execFile } = await import("node:child_process");
+  await promisify(execFile)(name, words, options);
 }
 
 /** An exclusive open of a block device says EBUSY while the kernel holds it; otherwise it has no effect. */

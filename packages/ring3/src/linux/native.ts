@@ -1,7 +1,9 @@
 // The C library's functions, as koffi sees them: the only file that imports the FFI besides `poller.ts`.
 // Results are int, so they are numbers and -1 means errno; addresses are integers, exact because user space is below 2^53.
 // Variadic functions (open, ioctl, fcntl) are declared with fixed arguments, which x86-64 and arm64 Linux pass alike.
+import { channel } from "node:diagnostics_channel";
 import koffi from "koffi";
+import { SYSTEM_CALLS } from "../binary/diagnostics.ts";
 import { ERRNO, systemCallError } from "./errno.ts";
 
 const library = koffi.load(null);
@@ -112,9 +114,20 @@ export function pollOnce(fds: Uint8Array, count: number, timeoutMs: number): num
   return result === -1 ? -koffi.errno() : result;
 }
 
-/** As `attemptCall`, but a failure throws `SYSTEM_CALL`. */
-export function systemCall(call: string, attempt: () => number, fix?: string): number {
+const calls = channel(SYSTEM_CALLS);
+
+/** As `attemptCall`, and tells who listens; `call` is the call in words. */
+export function reportedCall(call: string, attempt: () => number): number {
+  if (!calls.hasSubscribers) return attemptCall(attempt);
+  const start = performance.now();
   const result = attemptCall(attempt);
+  calls.publish({ call, result, tookMs: performance.now() - start });
+  return result;
+}
+
+/** As `reportedCall`, but a failure throws `SYSTEM_CALL`. */
+export function systemCall(call: string, attempt: () => number, fix?: string): number {
+  const result = reportedCall(call, attempt);
   if (result < 0) throw systemCallError(call, -result, fix);
   return result;
 }

@@ -2,14 +2,14 @@
 import { macText } from "../../net/mac-text.ts";
 import { DEVICE_OPTIONS, NETWORK_DEVICE, openDevice } from "../../net/session.ts";
 import { type Command, command } from "../../command.ts";
-import { BACKEND_OPTIONS } from "../../open-function.ts";
+import { OPEN_OPTIONS } from "../../open-function.ts";
 import { columns } from "../../text.ts";
 
 export const info: Command = command({
   summary: "show driver, addresses, link and abilities of a network device",
   description: "Starts the device's driver, which resets the device, and stops it again.",
   operands: [NETWORK_DEVICE],
-  options: { ...DEVICE_OPTIONS, ...BACKEND_OPTIONS },
+  options: { ...DEVICE_OPTIONS, ...OPEN_OPTIONS },
   examples: [
     { command: "ring3 net info 03:10.0", text: "a virtual function of an igb" },
     { command: "ring3 net info vfio-user:/tmp/net.sock --wait-link 0", text: "a served device, link or not" },

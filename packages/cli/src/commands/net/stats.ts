@@ -3,7 +3,7 @@ import type { NetDevice } from "ring3/net";
 import { type Command, command } from "../../command.ts";
 import { receiveLoop } from "../../net/receive-loop.ts";
 import { DEVICE_OPTIONS, NETWORK_DEVICE, openDevice } from "../../net/session.ts";
-import { BACKEND_OPTIONS } from "../../open-function.ts";
+import { OPEN_OPTIONS } from "../../open-function.ts";
 import { columns } from "../../text.ts";
 
 export const stats: Command = command({
@@ -23,7 +23,7 @@ export const stats: Command = command({
     },
     promiscuous: { kind: "flag", short: "p", description: "frames for other stations, too" },
     ...DEVICE_OPTIONS,
-    ...BACKEND_OPTIONS,
+    ...OPEN_OPTIONS,
   },
   examples: [{ command: "ring3 net stats 06:00.0 --seconds 10 --json", text: "for a script" }],
   run: async ({ operands, options }, context) => {

@@ -276,16 +276,18 @@ export class VirtioNet extends VirtioFunction {
       return true;
     }
     let taken = false;
+    const { busy } = this;
     this.guarded(() => {
       const queue = this.#receiveQueue(frame);
       if (queue === undefined) return;
       const backlog = this.#backlogs[queue.index >> 1] as Uint8Array[];
-      if (backlog.length === 0 && this.running && this.#put(queue, frame)) {
+      if (backlog.length === 0 && !busy && this.running && this.#put(queue, frame)) {
         this.publish(queue);
         taken = true;
       } else if (backlog.length < this.#backlogLimit) {
         backlog.push(new Uint8Array(frame));
         taken = true;
+        if (busy) this.serveLater(queue);
       }
     });
     if (!taken) this.#counts.receiveDropped++;

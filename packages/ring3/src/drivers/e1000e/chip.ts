@@ -5,6 +5,7 @@ import {
   E1000E_MRQC_RSS,
   E1000E_QUEUES,
   E1000E_RETA_QUEUE_SHIFT,
+  E1000E_VECTORS,
   E1000e,
   E1000eCtrlExt,
   E1000eRfctl,
@@ -101,15 +102,15 @@ export class E1000eChip implements Chip {
       if (kind !== "none") registers.write32(Gigabit.IMS, Icr.LSC.mask);
       return;
     }
-    const entry = (shift: number, vector: number): number => (IVAR_VALID | vector) << shift;
-    const { RXQ0, RXQ1, TXQ0, TXQ1, OTHER } = IvarShift;
+    const entry = (shift: number, vector: number | undefined): number =>
+      vector === undefined ? 0 : (IVAR_VALID | vector) << shift;
+    const { RXQ0, RXQ1, OTHER } = IvarShift;
     const receive = entry(RXQ0, interrupts.vectorOf(0)) | entry(RXQ1, interrupts.vectorOf(1));
-    const transmit = entry(TXQ0, interrupts.vectorOf(0)) | entry(TXQ1, interrupts.vectorOf(1));
-    registers.write32(E1000e.IVAR, (receive | transmit | entry(OTHER, otherVector)) >>> 0);
+    registers.write32(E1000e.IVAR, (receive | entry(OTHER, otherVector)) >>> 0);
     const extended = registers.read32(Gigabit.CTRL_EXT);
     registers.write32(Gigabit.CTRL_EXT, (extended | E1000eCtrlExt.PBA_SUPPORT.mask) >>> 0);
     registers.write32(E1000e.EIAC, Icr.RXQ0.mask | Icr.RXQ1.mask);
-    for (let i = 0; i < 5; i++) registers.write32(E1000e.EITR + 4 * i, 0);
+    for (let i = 0; i < E1000E_VECTORS; i++) registers.write32(E1000e.EITR + 4 * i, 0);
     registers.write32(Gigabit.IMS, Icr.LSC.mask | Icr.OTHER.mask);
   }
 

@@ -20,8 +20,8 @@ export interface ChipSetup {
 /** What is known of the interrupts when the chip is set up. */
 export interface ChipInterrupts {
   readonly kind: "msix" | "msi" | "intx" | "none";
-  /** The MSI-X vector of a queue, and that of everything else. */
-  vectorOf(queue: number): number;
+  /** The MSI-X vector of a queue, `undefined` where nobody waits for it; and that of everything else. */
+  vectorOf(queue: number): number | undefined;
   readonly otherVector: number;
 }
 

@@ -2,14 +2,15 @@
 // read all ones or are pulled out; and the virtual function under a physical one that refuses, is silent or is reset.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import fc from "fast-check";
 import { FakeGigabit, type FakeGigabitKind } from "../../../../../tests/fakes/fake-gigabit.ts";
 import { VirtualClock } from "../../../../../tests/fakes/virtual-clock.ts";
+import { Ring3Error } from "../../binary/error.ts";
 import { Arena } from "../../memory/arena.ts";
-import type { LinkState, NetDevice } from "../net/device.ts";
+import type { LinkState, NetDevice, NetDeviceOptions } from "../net/device.ts";
 import { openNetDevice } from "../net/open.ts";
 import { PacketPool } from "../net/packet-pool.ts";
 import { PACKET_WORDS, Packets, PacketWord } from "../net/packets.ts";
-import type { GigabitOptions } from "./settings.ts";
 
 const KINDS: readonly FakeGigabitKind[] = ["e1000e", "igb", "igbvf"];
 
@@ -20,10 +21,10 @@ interface Scene extends AsyncDisposable {
   readonly packets: Packets;
 }
 
-async function start(kind: FakeGigabitKind, options: GigabitOptions = {}, arena?: Arena): Promise<Scene> {
+async function start(kind: FakeGigabitKind, options: NetDeviceOptions = {}, arena?: Arena): Promise<Scene> {
   const fake = new FakeGigabit(kind, arena === undefined ? {} : { arena });
   const clock = new VirtualClock();
-  const device = await openNetDevice(fake.fn, { ringEntries: 16, clock, ...options } as GigabitOptions);
+  const device = await openNetDevice(fake.fn, { ringEntries: 16, clock, ...options });
   const packets = new Packets(device.pool.arena, 32);
   const dispose = async (): Promise<void> => {
     await device[Symbol.asyncDispose]();
@@ -188,7 +189,7 @@ for (const kind of KINDS) {
 
   test(`${kind}: wishes that cannot be met are refused before anything happens`, async () => {
     const fake = new FakeGigabit(kind);
-    const starting = (options: GigabitOptions): Promise<NetDevice> => openNetDevice(fake.fn, options);
+    const starting = (options: NetDeviceOptions): Promise<NetDevice> => openNetDevice(fake.fn, options);
     for (const options of [{ queues: 17 }, { ringEntries: 20 }, { mtu: 4000 }, { mtu: 10 }] as const) {
       await assert.rejects(starting(options), { code: "NET_INVALID" }, JSON.stringify(options));
     }
@@ -211,7 +212,7 @@ for (const kind of KINDS) {
 
 test("an unknown function is nobody's", async () => {
   const fake = new FakeGigabit("igb");
-  const stranger = { ...fake.fn, identity: { ...fake.fn.identity, deviceId: 0x1234 } } as typeof fake.fn;
+  const stranger = { identity: { ...fake.fn.identity, deviceId: 0x1234 } } as typeof fake.fn;
   await assert.rejects(openNetDevice(stranger), { code: "WRONG_DEVICE", message: /8086:1234/ });
 });
 
@@ -219,7 +220,7 @@ test("igbvf: a physical function that is silent, in reset, or refuses", async ()
   const silent = new FakeGigabit("igbvf");
   silent.parent.silent = true;
   const clock = new VirtualClock();
-  const options = { ringEntries: 16, clock } as GigabitOptions;
+  const options = { ringEntries: 16, clock };
   await assert.rejects(openNetDevice(silent.fn, options), { code: "NET_MAILBOX", message: /ip link set/ });
   silent.parent.silent = false;
   silent.parent.resetting = true;
@@ -239,7 +240,7 @@ test("igbvf: without an address from above it chooses one, and keeps it", async 
   const fake = new FakeGigabit("igbvf");
   fake.parent.refuses.add(1);
   const clock = new VirtualClock();
-  await using device = await openNetDevice(fake.fn, { ringEntries: 16, clock } as GigabitOptions);
+  await using device = await openNetDevice(fake.fn, { ringEntries: 16, clock });
   const { mac } = device;
   assert.equal((mac[0] as number) & 3, 2);
   await device.reset();
@@ -273,4 +274,60 @@ test("igbvf: the parent's reset is noticed, and everything is asked for again on
   await again;
   fake.receive(frame(5));
   assert.deepEqual(receive(scene), [5]);
+});
+
+test("whatever registers say and descriptors report, the driver starts or says why not, goes on or ends, and lets go of all", async () => {
+  const lie = fc.oneof(
+    { weight: 20, arbitrary: fc.constant(undefined) },
+    { weight: 1, arbitrary: fc.constantFrom(0, 0xffff_ffff, 0x8000_0000) },
+    { weight: 1, arbitrary: fc.nat({ max: 0xffff_ffff }) },
+  );
+  const lies = fc.infiniteStream(lie);
+  const status = fc.oneof(fc.constantFrom(3, 1, 0xffff_ffff), fc.nat({ max: 0xffff_ffff }));
+  const steps = fc.array(fc.record({ status, skip: fc.nat({ max: 3 }), size: fc.nat({ max: 1600 }) }), {
+    maxLength: 30,
+  });
+  await fc.assert(
+    fc.asyncProperty(fc.constantFrom(...KINDS), lies, steps, async (kind, lies, steps) => {
+      const fake = new FakeGigabit(kind);
+      const clock = new VirtualClock();
+      let replaced: number | undefined;
+      fake.lie = (value) => {
+        replaced = lies.next().value;
+        return replaced ?? value;
+      };
+      const hang = Promise.withResolvers<never>();
+      const watchdog = clock.after(600_000, () => hang.reject(new Error("it hangs")));
+      const work = async (): Promise<void> => {
+        let device: NetDevice;
+        try {
+          device = await openNetDevice(fake.fn, { ringEntries: 16, clock });
+        } catch (error) {
+          assert.ok(error instanceof Ring3Error, String(error));
+          return;
+        }
+        using packets = new Packets(device.pool.arena, 32);
+        for (const { status, skip, size } of steps) {
+          try {
+            fake.receive(new Uint8Array(size), { status, skip });
+            device.pool.giveAll(packets, device.rxBurst(0, packets));
+            const count = device.pool.takeAll(packets, 4);
+            for (let i = 0; i < count; i++) packets.words[i * PACKET_WORDS + PacketWord.LENGTH] = 60;
+            const sent = device.txBurst(0, packets, count);
+            device.pool.giveAll(packets, count - sent, sent);
+            await device.receivable(0, { timeoutMs: size });
+            device.statistics();
+          } catch (error) {
+            assert.ok(error instanceof Ring3Error, String(error));
+          }
+        }
+        await device[Symbol.asyncDispose]();
+      };
+      await Promise.race([work(), hang.promise]);
+      watchdog[Symbol.dispose]();
+      assert.equal(fake.fn.dma.mappedBytes, 0);
+      await fake.fn[Symbol.asyncDispose]();
+    }),
+    { numRuns: Number(process.env["RING3_NET_RUNS"] ?? 60) },
+  );
 });

@@ -9,6 +9,7 @@ import type {
   LinkState,
   NetCapabilities,
   NetDevice,
+  NetDeviceOptions,
   NetEventMap,
   NetQueue,
   NetStatistics,
@@ -25,17 +26,14 @@ import type { Chip, ChipSetup } from "./chip.ts";
 import { GigabitInterrupts } from "./interrupts.ts";
 import { GigabitQueue } from "./queue.ts";
 import { allocateQueue, type QueueMemory } from "./queue-memory.ts";
-import { QueueControl, StateWord } from "./queue-place.ts";
-import { type GigabitOptions, type GigabitSettings, settingsOf } from "./settings.ts";
+import { QueueControl, STATE_WORDS, StateWord, signedWords } from "./queue-place.ts";
+import { type Recoverable, Recovery } from "./recovery.ts";
+import { type GigabitSettings, settingsOf } from "./settings.ts";
+import { StallWatch } from "./stall-watch.ts";
 import { openWorkerQueue, type WorkerQueue } from "./worker-queue.ts";
 
 /** How often the link and the device's health are looked at. */
 const WATCH_MS = 200;
-/** So many looks without progress, and the device is reset. */
-const STALLED_LOOKS = 10;
-const RETRY_MS = 500;
-/** Failed resets of a device that nobody else has to let, before the driver ends. */
-const RETRIES = 5;
 const LINK_TIMEOUT_MS = 10_000;
 const DOWN: LinkState = { up: false, speedMbps: 0, fullDuplex: false };
 
@@ -44,8 +42,7 @@ interface OwnQueue {
   readonly memory: QueueMemory;
   readonly queue: GigabitQueue;
   readonly wait: ReceiveWait;
-  stalledAt: number;
-  stalled: number;
+  readonly stall: StallWatch;
 }
 
 export class GigabitDevice implements NetDevice {
@@ -63,25 +60,24 @@ export class GigabitDevice implements NetDevice {
   readonly #workers: Map<number, WorkerQueue> = new Map();
   readonly #listening: Disposable[] = [];
   readonly #ownPool: boolean;
+  readonly #recovery: Recovery;
   #watch: Disposable | undefined;
   #link: LinkState = DOWN;
-  #recovering: Promise<void> | undefined;
-  #again: string | undefined;
+  #mac: Uint8Array = new Uint8Array(6);
   #failure: Ring3Error | undefined;
   #ended: Promise<void> | undefined;
 
-  private constructor(fn: PciFunction, chip: Chip, options: GigabitOptions) {
+  private constructor(fn: PciFunction, chip: Chip, options: NetDeviceOptions) {
     this.#fn = fn;
     this.#chip = chip;
     this.#settings = settingsOf(options, chip.maxQueues);
     this.driver = chip.driver;
     this.address = fn.identity.address;
     const { queues, ringEntries, mtu, vlanStripping } = this.#settings;
-    const interruptQueues = Math.max(1, Math.min(chip.maxQueues, 8));
     this.#interrupts = new GigabitInterrupts(
       fn,
       chip,
-      { kind: options.interrupts, queues: interruptQueues },
+      { kind: options.interrupts, queues },
       {
         queue: (index) => this.#own[index]?.wait.wake(),
         other: () => this.#look(),
@@ -91,6 +87,7 @@ export class GigabitDevice implements NetDevice {
     if (this.#mode !== "polled" && this.#interrupts.kind === "none") {
       throw new Ring3Error("NET_INVALID", `${this.address}: to wait by interrupt, choose a kind of interrupts`);
     }
+    this.#recovery = new Recovery(this.#recoverable());
     this.#ownPool = options.pool === undefined;
     this.pool = options.pool ?? PacketPool.create(fn.dma.arena, { buffers: poolBuffers(queues, ringEntries) });
     this.#setup = {
@@ -106,7 +103,7 @@ export class GigabitDevice implements NetDevice {
   }
 
   /** Resets and sets up the controller and its queues. Throws `NET_INVALID`, `NET_REFUSED`, `NET_MAILBOX`, `TIMEOUT`. */
-  static async start(fn: PciFunction, chip: Chip, options: GigabitOptions): Promise<GigabitDevice> {
+  static async start(fn: PciFunction, chip: Chip, options: NetDeviceOptions): Promise<GigabitDevice> {
     const device = new GigabitDevice(fn, chip, options);
     try {
       const { mtu } = device.#setup;
@@ -137,7 +134,7 @@ export class GigabitDevice implements NetDevice {
         arm: (): void => this.#arm(index),
       };
       const wait = new ReceiveWait(this.#mode, waited, clock);
-      this.#own.push({ memory, queue, wait, stalledAt: -1, stalled: 0 });
+      this.#own.push({ memory, queue, wait, stall: new StallWatch(queue) });
     }
   }
 
@@ -148,6 +145,7 @@ export class GigabitDevice implements NetDevice {
     await chip.reset();
     this.#interrupts.open();
     await chip.start(setup, this.#interrupts);
+    this.#mac = setup.mac ?? chip.mac;
     for (const { memory } of [...this.#own, ...this.#workers.values()]) {
       await chip.enableQueue(memory.addresses, setup);
     }
@@ -203,7 +201,7 @@ export class GigabitDevice implements NetDevice {
   }
 
   #arm(queue: number): void {
-    if (this.#recovering === undefined && this.#failure === undefined) this.#touch(() => this.#chip.arm(queue));
+    if (this.#recovery.running === undefined && this.#failure === undefined) this.#touch(() => this.#chip.arm(queue));
   }
 
   /** Runs `action`; registers that are gone or off are somebody else's news. */
@@ -248,7 +246,7 @@ export class GigabitDevice implements NetDevice {
   }
 
   get mac(): Uint8Array {
-    return this.#setup.mac?.slice() ?? this.#chip.mac;
+    return this.#mac.slice();
   }
 
   async setMac(mac: Uint8Array): Promise<void> {
@@ -257,6 +255,7 @@ export class GigabitDevice implements NetDevice {
     }
     await this.#apply(() => this.#chip.applyMac(mac, this.#setup));
     this.#setup.mac = mac.slice();
+    this.#mac = this.#setup.mac;
   }
 
   get mtu(): number {
@@ -309,13 +308,13 @@ export class GigabitDevice implements NetDevice {
   }
 
   async #apply(action: () => Promise<void>): Promise<void> {
-    await this.#recovering;
+    await this.#recovery.running;
     if (this.#failure !== undefined) throw this.#endError();
     await action();
   }
 
   async openWorkerQueue(options: NetWorkerQueueOptions = {}): Promise<NetWorkerQueue> {
-    await this.#recovering;
+    await this.#recovery.running;
     if (this.#failure !== undefined) throw this.#endError();
     const { queues, ringEntries } = this.#settings;
     let index = queues;
@@ -372,7 +371,7 @@ export class GigabitDevice implements NetDevice {
 
   /** Looks at the link, at the device's health, and at queues that do not go on. */
   #look(): void {
-    if (this.#recovering !== undefined || this.#failure !== undefined) return;
+    if (this.#recovery.running !== undefined || this.#failure !== undefined) return;
     let problem: string | undefined;
     const seen = this.#touch(() => {
       const health = this.#chip.health();
@@ -380,7 +379,7 @@ export class GigabitDevice implements NetDevice {
         problem = health === "absent" ? "its registers read all ones" : "it was reset by its parent";
       else this.#setLink(this.#chip.link());
     });
-    problem ??= seen ? this.#stalled() : undefined;
+    for (const { stall } of seen ? this.#own : []) problem ??= stall.look(this.#link.up);
     if (problem !== undefined) void this.#recover(problem);
   }
 
@@ -391,64 +390,29 @@ export class GigabitDevice implements NetDevice {
     this.events.emit("link", link);
   }
 
-  /** Which queue has not gone on for a while although it had to. */
-  #stalled(): string | undefined {
-    for (const own of this.#own) {
-      const { queue } = own;
-      const waits = this.#link.up && queue.txPending() > 0;
-      const stuck = queue.stuck;
-      own.stalled = (waits && queue.oldest === own.stalledAt) || stuck ? own.stalled + 1 : 0;
-      own.stalledAt = waits ? queue.oldest : -1;
-      if (own.stalled < STALLED_LOOKS) continue;
-      own.stalled = 0;
-      return stuck ? `queue ${queue.index} left a descriptor out` : `queue ${queue.index} does not send`;
-    }
-    return undefined;
-  }
-
-  /** Brings the device back; another reason meanwhile does it once more. */
   #recover(reason: string): Promise<void> {
-    if (this.#failure !== undefined) return Promise.resolve();
-    if (this.#recovering !== undefined) {
-      this.#again = reason;
-      return this.#recovering;
-    }
-    this.#recovering = this.#recoverUntilWell(reason).finally(() => {
-      this.#recovering = undefined;
-      // Whoever waits looks again, now that interrupts can be armed.
-      for (const { wait } of this.#own) wait.wake();
-    });
-    return this.#recovering;
+    if (this.#recovery.running === undefined && this.#failure === undefined) this.#setLink(DOWN);
+    return this.#recovery.start(reason);
   }
 
-  async #recoverUntilWell(reason: string): Promise<void> {
-    this.#setLink(DOWN);
-    let failed = 0;
-    for (;;) {
-      this.#again = undefined;
-      try {
-        await this.#quiesce();
-        await this.#bringUp();
-        if (this.#again === undefined) {
-          this.events.emit("reset", { reason });
-          return;
-        }
-      } catch (error) {
-        if (this.#failure !== undefined) return;
-        const problem = isRing3Error(error) ? error : new Ring3Error("NET_FAILED", String(error), { cause: error });
-        failed++;
-        if (!this.#chip.patient && failed > RETRIES) {
-          await this.#end(problem);
-          return;
-        }
-        try {
-          await sleep(this.#settings.clock, RETRY_MS, this.#fn.gone);
-        } catch {
-          return;
-        }
-      }
-      if (this.#failure !== undefined) return;
-    }
+  #recoverable(): Recoverable {
+    const over = (): boolean => this.#failure !== undefined;
+    return {
+      patient: this.#chip.patient,
+      clock: this.#settings.clock,
+      gone: this.#fn.gone,
+      get over(): boolean {
+        return over();
+      },
+      quiesce: () => this.#quiesce(),
+      bringUp: () => this.#bringUp(),
+      failed: (error) => this.#end(error),
+      recovered: (reason) => {
+        this.events.emit("reset", { reason });
+        // Whoever waits looks again, now that interrupts can be armed.
+        for (const { wait } of this.#own) wait.wake();
+      },
+    };
   }
 
   /** Stops the device and every queue, and waits until workers have let go of theirs. */
@@ -460,8 +424,7 @@ export class GigabitDevice implements NetDevice {
   }
 
   #control(state: number, value: number): void {
-    const words = new Int32Array(this.#fn.dma.arena.buffer, state, 64);
-    Atomics.store(words, StateWord.CONTROL, value);
+    Atomics.store(signedWords(this.#fn.dma.arena, state, STATE_WORDS), StateWord.CONTROL, value);
   }
 
   #watchFunction(): void {

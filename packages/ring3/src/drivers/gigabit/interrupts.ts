@@ -22,7 +22,7 @@ export class GigabitInterrupts implements ChipInterrupts, Disposable {
   #interrupts: readonly Interrupt[] = [];
   #listening: Disposable[] = [];
 
-  /** `queues`: how many may get a vector of their own. */
+  /** `queues`: how many are waited for, each with a vector of its own where there are as many. */
   constructor(
     fn: PciFunction,
     chip: Pick<Chip, "acknowledge" | "quiet">,
@@ -41,8 +41,8 @@ export class GigabitInterrupts implements ChipInterrupts, Disposable {
     return this.#kind;
   }
 
-  vectorOf(queue: number): number {
-    return this.#kind === "msix" ? queue % Math.max(1, this.#interrupts.length - 1) : 0;
+  vectorOf(queue: number): number | undefined {
+    return queue < this.#queues ? queue % Math.max(1, this.#interrupts.length - 1) : undefined;
   }
 
   get otherVector(): number {
@@ -81,7 +81,8 @@ export class GigabitInterrupts implements ChipInterrupts, Disposable {
         return;
       }
       const { receive } = this.#chip.acknowledge();
-      if (receive) for (let queue = 0; queue < this.#queues; queue++) this.#wake(queue);
+      const shared = this.#kind === "msix" && this.#interrupts.length === 1;
+      if (receive || shared) for (let queue = 0; queue < this.#queues; queue++) this.#wake(queue);
       this.#targets.other();
       if (this.#kind === "intx") (this.#interrupts[0] as LineInterrupt | undefined)?.unmask();
     } catch (error) {

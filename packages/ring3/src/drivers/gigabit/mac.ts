@@ -36,6 +36,7 @@ export class GigabitMac {
   readonly clock: Clock;
   readonly fn: PciFunction;
   readonly #counters: Map<string, number> = new Map();
+  #first = true;
 
   constructor(fn: PciFunction, registers: Registers, clock: Clock) {
     this.fn = fn;
@@ -65,6 +66,9 @@ export class GigabitMac {
     registers.write32(Gigabit.IMC, 0xffff_ffff);
     registers.read32(Gigabit.ICR);
     this.#readCounters();
+    // What was counted before is somebody else's.
+    if (this.#first) this.#counters.clear();
+    this.#first = false;
   }
 
   get mac(): Uint8Array {
@@ -206,12 +210,6 @@ export class GigabitMac {
       const high = this.registers.read32(offset + 4);
       if (high !== 0xffff_ffff) add(name, low + high * 2 ** 32);
     }
-  }
-
-  /** Forgets what was counted so far. */
-  clearCounters(): void {
-    this.#readCounters();
-    this.#counters.clear();
   }
 
   statistics(): Omit<NetStatistics, "rx_dropped"> {

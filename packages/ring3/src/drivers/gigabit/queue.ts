@@ -20,8 +20,8 @@ export class GigabitQueue implements NetQueue {
   readonly place: QueuePlace;
   /** Whether the loops are emitted. */
   readonly emitted: boolean;
+  readonly registers: Registers;
   readonly #arena: Arena;
-  readonly #registers: Registers;
   /** The shared words; after the end a copy of our own, for their memory is somebody else's then. */
   #state: Int32Array;
   readonly #receive: ReceiveRing;
@@ -41,7 +41,7 @@ export class GigabitQueue implements NetQueue {
     this.pool = pool;
     this.place = place;
     this.#arena = arena;
-    this.#registers = registers;
+    this.registers = registers;
     this.#state = signedWords(arena, place.state, STATE_WORDS);
     this.#receive = new ReceiveRing(arena, place, registers);
     this.#transmit = new TransmitRing(arena, place, registers);
@@ -91,6 +91,11 @@ export class GigabitQueue implements NetQueue {
     return this.#state[StateWord.TX_CLEAN] as number;
   }
 
+  /** Whether bursts find anything at all now. Throws once the driver has ended. */
+  get usable(): boolean {
+    return this.#state[CONTROL] === RUNNING || this.#mayRun();
+  }
+
   /** Whether the queue may be used; fills it anew where the device has come back. Throws once the driver has ended. */
   #mayRun(): boolean {
     const control = Atomics.load(this.#state, CONTROL);
@@ -105,8 +110,8 @@ export class GigabitQueue implements NetQueue {
     this.#transmit.clear();
     this.#state[FILLED] = 1;
     Atomics.store(this.#state, CONTROL, RUNNING);
-    ringTail(this.#registers, this.place.transmitTail, 0);
-    ringTail(this.#registers, this.place.receiveTail, this.place.entries - 1);
+    ringTail(this.registers, this.place.transmitTail, 0);
+    ringTail(this.registers, this.place.receiveTail, this.place.entries - 1);
     return true;
   }
 
@@ -116,6 +121,11 @@ export class GigabitQueue implements NetQueue {
     this.#state[FILLED] = 0;
     this.#transmit.drain();
     this.#receive.drain();
+  }
+
+  /** Whether the driver has ended, and the pool with it if it was its own. */
+  get ended(): boolean {
+    return this.#state[CONTROL] === ENDED;
   }
 
   /** From now on bursts throw. The queue's memory is not touched any more. */

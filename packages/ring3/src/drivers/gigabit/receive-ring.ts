@@ -1,7 +1,8 @@
 // The receive ring: the reference of the emitted loop, and what runs where nothing can be emitted. 82574 section 7.1.6 ff.,
 // 82576 section 7.1.5. Every descriptor always has a buffer: taking a packet puts a fresh one in its place, and where there is
 // none the packet stays. Hard about it: the device may say anything, so it says where its data is only by which descriptor
-// it reports; place and room of each buffer are ours.
+// it reports; place and room of each buffer are ours. x86 keeps loads in order, and descriptor stores before the tail's; arm64
+// needs a barrier at each of the two places.
 //
 //      head (the next to look at)
 //        v

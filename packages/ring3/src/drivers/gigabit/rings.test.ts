@@ -7,6 +7,8 @@ import { FakeGigabitRing } from "../../../../../tests/fakes/fake-gigabit-ring.ts
 import { Arena } from "../../memory/arena.ts";
 import { offloadWord, PACKET_WORDS, PacketFlag, Packets, PacketWord } from "../net/packets.ts";
 import { type EmittedBursts, emittedBursts } from "./burst-emitted.ts";
+import { Forwarder } from "./forwarder.ts";
+import { GigabitQueue } from "./queue.ts";
 import { type DescriptorFormat, StateWord } from "./queue-place.ts";
 import { ReceiveRing } from "./receive-ring.ts";
 import { TransmitRing } from "./transmit-ring.ts";
@@ -326,3 +328,45 @@ function run(bench: Bench, step: Step): unknown {
   }
   return { taken, sent: device.send(step.sends), contexts: device.contexts.splice(0) };
 }
+
+test("a forwarder passes on what comes, in order, and only as much as can be sent", () => {
+  for (const format of FORMATS) {
+    using bench = new Bench(format, "typescript", { buffers: 64 });
+    const { device } = bench;
+    const ended = (): Error => new Error("ended");
+    const queue = new GigabitQueue(device.pool, device.place, device.window, { emit: true, ended });
+    bench.receiveRing.drain();
+    queue.renew();
+    device.receiveHead = 0;
+    using forwarder = new Forwarder(queue, queue, 32, (body, { address, length }) => {
+      body.store8(address, body.load8(address).add(1));
+      body.store8(address, length, 1);
+    });
+    let came = 0;
+    let went = 0;
+    for (let round = 0; round < 200; round++) {
+      // A tag that is taken out is put in again, with a context of its own.
+      const tagged = round % 3 === 0;
+      for (let i = 0; i < round % 7; i++) {
+        const bytes = new Uint8Array(60 + (came % 100)).fill(came);
+        if (device.receive(bytes, tagged ? 0xb : 3, tagged ? came & 0xfff : 0)) came++;
+      }
+      assert.ok(forwarder.forward() <= 15);
+      for (const { bytes } of device.send(round % 11 === 0 ? 0 : 5)) {
+        const expected = new Uint8Array(60 + (went % 100)).fill(went);
+        expected[0] = went + 1;
+        expected[1] = expected.length;
+        assert.deepEqual(bytes, expected);
+        went++;
+      }
+    }
+    while (forwarder.forward() > 0 || queue.txPending() > 0) went += device.send().length;
+    assert.equal(went, came);
+    assert.ok(went > 300);
+    assert.ok(device.contexts.length > 20);
+    assert.equal(device.pool.free, device.pool.buffers - device.place.entries);
+    assert.throws(() => new Forwarder(queue, {} as unknown as GigabitQueue, 32, () => {}), {
+      code: "NOT_SUPPORTED",
+    });
+  }
+});

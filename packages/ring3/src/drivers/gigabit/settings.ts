@@ -3,11 +3,6 @@ import { Ring3Error } from "../../binary/error.ts";
 import { type Clock, systemClock } from "../clock.ts";
 import type { NetDeviceOptions } from "../net/device.ts";
 
-/** `clock` for tests. */
-export interface GigabitOptions extends NetDeviceOptions {
-  readonly clock?: Clock;
-}
-
 export interface GigabitSettings {
   readonly queues: number;
   readonly ringEntries: number;
@@ -18,7 +13,7 @@ export interface GigabitSettings {
 }
 
 /** Fills in what is not given. Throws `NET_INVALID` for what no controller can do. */
-export function settingsOf(options: GigabitOptions, maxQueues: number): GigabitSettings {
+export function settingsOf(options: NetDeviceOptions, maxQueues: number): GigabitSettings {
   const { queues = 1, ringEntries = 256, mtu = 1500 } = options;
   const whole = (name: string, value: number, least: number, most: number, unit = 1): void => {
     if (Number.isInteger(value) && value >= least && value <= most && value % unit === 0) return;

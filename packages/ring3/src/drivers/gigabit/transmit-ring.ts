@@ -227,7 +227,7 @@ export class TransmitRing {
 }
 
 /** Words 0 to 2 of a context descriptor; word 3 is 0. */
-export function contextWords(format: DescriptorFormat, offload: number, offloads: number): [number, number, number] {
+function contextWords(format: DescriptorFormat, offload: number, offloads: number): [number, number, number] {
   const tcp = (offloads & PacketFlag.TCP_CHECKSUM) !== 0;
   const ipv4 = (offloads & PacketFlag.IPV4_CHECKSUM) !== 0;
   if (format === "igb") {

@@ -4,8 +4,8 @@ import { Ring3Error } from "../../binary/error.ts";
 import type { Registers } from "../../memory/registers.ts";
 import type { PciFunction } from "../../pci/function.ts";
 import {
-  DeviceStatus,
   Dctl,
+  DeviceStatus,
   Gigabit,
   HashFields,
   Icr,
@@ -19,6 +19,7 @@ import {
   IGB_IVAR_VALID,
   IGB_MRQC_RSS,
   IGB_QUEUES,
+  IGB_VECTORS,
   Igb,
   IgbCtrlExt,
   IgbHashFields,
@@ -121,12 +122,14 @@ export class IgbChip implements Chip {
       // A word holds queues n and n + 8, each with its receive and its transmit entry: 82576 section 7.3.1.2.
       const shift = queue < 8 ? 0 : 16;
       const vector = interrupts.vectorOf(queue);
-      const pair = (IGB_IVAR_VALID | vector) * 0x101;
-      entries[queue % 8] = (entries[queue % 8] as number) | (pair << shift);
+      if (vector === undefined) continue;
+      entries[queue % 8] = (entries[queue % 8] as number) | ((IGB_IVAR_VALID | vector) << shift);
       vectors |= 1 << vector;
     }
     entries.forEach((entry, i) => registers.write32(Igb.IVAR + 4 * i, entry));
     registers.write32(Igb.IVAR_MISC, (IGB_IVAR_VALID | otherVector) << 8);
+    // A packet that is waited for is told of at once.
+    for (let i = 0; i < IGB_VECTORS; i++) registers.write32(Igb.EITR + 4 * i, 0);
     registers.write32(Igb.EIAC, vectors);
     registers.write32(Igb.EIAM, vectors);
     registers.write32(Igb.EIMS, 1 << otherVector);
@@ -171,7 +174,7 @@ export class IgbChip implements Chip {
   arm(queue: number): void {
     const interrupts = this.#interrupts;
     if (interrupts?.kind === "msix") {
-      const vector = 1 << interrupts.vectorOf(queue);
+      const vector = 1 << (interrupts.vectorOf(queue) ?? 0);
       this.registers.write32(Igb.EICR, vector);
       this.registers.write32(Igb.EIMS, vector);
     } else {
@@ -182,7 +185,7 @@ export class IgbChip implements Chip {
 
   quiet(queue: number): void {
     const interrupts = this.#interrupts;
-    if (interrupts?.kind === "msix") this.registers.write32(Igb.EIMC, 1 << interrupts.vectorOf(queue));
+    if (interrupts?.kind === "msix") this.registers.write32(Igb.EIMC, 1 << (interrupts.vectorOf(queue) ?? 0));
     else this.registers.write32(Gigabit.IMC, Icr.RXT0.mask);
   }
 

@@ -1,10 +1,11 @@
 // The drivers of the 82576 as their users see them: the physical and the virtual function.
+
 import type { PciFunction } from "../../pci/function.ts";
 import { IGB_DEVICE_IDS, IGB_VF_DEVICE_ID } from "../../specs/igb/registers.ts";
 import { systemClock } from "../clock.ts";
 import { GigabitDevice } from "../gigabit/device.ts";
 import { checkDevice } from "../gigabit/identity.ts";
-import type { GigabitOptions } from "../gigabit/settings.ts";
+import type { NetDeviceOptions } from "../net/device.ts";
 import { IgbChip } from "./chip.ts";
 import { IgbVfChip } from "./vf-chip.ts";
 
@@ -18,7 +19,7 @@ import { IgbVfChip } from "./vf-chip.ts";
  */
 export const IgbDriver = {
   /** Throws `WRONG_DEVICE`, `NET_INVALID`, `TIMEOUT`. */
-  start(fn: PciFunction, options: GigabitOptions = {}): Promise<GigabitDevice> {
+  start(fn: PciFunction, options: NetDeviceOptions = {}): Promise<GigabitDevice> {
     checkDevice(fn, "a physical function of Intel's 82576", IGB_DEVICE_IDS);
     return GigabitDevice.start(fn, new IgbChip(fn, options.clock ?? systemClock), options);
   },
@@ -34,7 +35,7 @@ export const IgbDriver = {
  */
 export const IgbVfDriver = {
   /** Throws `WRONG_DEVICE`, `NET_INVALID`, `NET_MAILBOX` and `TIMEOUT` where the physical function does not answer. */
-  start(fn: PciFunction, options: GigabitOptions = {}): Promise<GigabitDevice> {
+  start(fn: PciFunction, options: NetDeviceOptions = {}): Promise<GigabitDevice> {
     checkDevice(fn, "a virtual function of Intel's 82576", [IGB_VF_DEVICE_ID]);
     return GigabitDevice.start(fn, new IgbVfChip(fn, options.clock ?? systemClock), options);
   },

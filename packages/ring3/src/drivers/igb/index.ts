@@ -1,3 +1,4 @@
+export type { PassingPacket } from "../gigabit/burst-emitted.ts";
 export type { GigabitDevice } from "../gigabit/device.ts";
-export type { GigabitOptions } from "../gigabit/settings.ts";
+export { Forwarder } from "../gigabit/forwarder.ts";
 export { IgbDriver, IgbVfDriver } from "./driver.ts";

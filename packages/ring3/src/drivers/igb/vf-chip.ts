@@ -6,7 +6,7 @@ import type { Registers } from "../../memory/registers.ts";
 import type { PciFunction } from "../../pci/function.ts";
 import { Ctrl, multicastBit, QueueRegister } from "../../specs/gigabit/registers.ts";
 import { MAILBOX_MULTICAST, MailboxMessage } from "../../specs/igb/mailbox.ts";
-import { IGB_IVAR_VALID, IGB_VF_QUEUES, IgbVf, IgbVfStatistics } from "../../specs/igb/registers.ts";
+import { IGB_IVAR_VALID, IGB_VF_QUEUES, IGB_VF_VECTORS, IgbVf, IgbVfStatistics } from "../../specs/igb/registers.ts";
 import { type Clock, sleep } from "../clock.ts";
 import type { Chip, ChipInterrupts, ChipSetup, Health, RingAddresses } from "../gigabit/chip.ts";
 import { GigabitMac, queueBases } from "../gigabit/mac.ts";
@@ -107,10 +107,12 @@ export class IgbVfChip implements Chip {
     const { registers } = this;
     let entries = 0;
     for (let queue = 0; queue < IGB_VF_QUEUES; queue++) {
-      entries |= ((IGB_IVAR_VALID | interrupts.vectorOf(queue)) * 0x101) << (16 * queue);
+      const vector = interrupts.vectorOf(queue);
+      if (vector !== undefined) entries |= (IGB_IVAR_VALID | vector) << (16 * queue);
     }
     registers.write32(IgbVf.VTIVAR, entries >>> 0);
     registers.write32(IgbVf.VTIVAR_MISC, IGB_IVAR_VALID | otherVector);
+    for (let i = 0; i < IGB_VF_VECTORS; i++) registers.write32(IgbVf.EITR + 4 * i, 0);
     registers.write32(IgbVf.VTEIAC, ALL_VECTORS);
     registers.write32(IgbVf.VTEIAM, ALL_VECTORS);
     registers.write32(IgbVf.VTEIMS, 1 << otherVector);

@@ -3,6 +3,7 @@
 // that owns the queue; what takes milliseconds (filters, MTU, link) is a promise.
 import type { Ring3Error } from "../../binary/error.ts";
 import type { ArenaHandle } from "../../memory/arena.ts";
+import type { Clock } from "../clock.ts";
 import type { DriverEvents } from "../events.ts";
 import type { PacketPool, PacketPoolHandle } from "./packet-pool.ts";
 import type { Packets } from "./packets.ts";
@@ -225,4 +226,5 @@ export interface NetDeviceOptions {
   readonly mtu?: number;
   /** Whether the device takes VLAN tags out of received frames; true by default where it can. */
   readonly vlanStripping?: boolean;
+  readonly clock?: Clock;
 }

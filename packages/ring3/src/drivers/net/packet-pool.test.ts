@@ -40,6 +40,10 @@ test("an empty pool says -1; places outside and buffers given back twice are ref
   pool.give(300);
   pool.give(0);
   assert.throws(() => pool.give(0), { code: "NET_INVALID", message: /given back twice/ });
+  const gone = PacketPool.create(arena, { buffers: 2 });
+  gone[Symbol.dispose]();
+  assert.equal(gone.take(), -1);
+  assert.throws(() => gone.give(0), { code: "NET_INVALID", message: /disposed/ });
   for (const bad of [{ bufferBytes: 1500 }, { buffers: 0 }, { headroom: 2000 }, { buffers: 2 ** 21 }]) {
     assert.throws(() => PacketPool.create(arena, bad), { code: "NET_INVALID" });
   }

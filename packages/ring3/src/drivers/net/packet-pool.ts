@@ -52,7 +52,9 @@ export class PacketPool implements Disposable {
   readonly headroom: number;
   /** All buffers; a packet's place is an index into it. */
   readonly bytes: Uint8Array;
-  readonly #state: Int32Array;
+  #state: Int32Array;
+  /** Buffers that can be free: none after disposal. */
+  #most: number;
   readonly #startMask: number;
   readonly #ranges: readonly ArenaRange[];
   readonly #mapped: Map<DmaSpace, { readonly buffer: DmaBuffer; users: number }> = new Map();
@@ -66,6 +68,7 @@ export class PacketPool implements Disposable {
     this.headroom = handle.headroom;
     this.bytes = arena.bytes(handle.offset, handle.buffers * handle.bufferBytes);
     this.#state = new Int32Array(arena.buffer, handle.stateOffset, POOL_STACK_WORD + handle.buffers);
+    this.#most = handle.buffers;
     this.#startMask = -handle.bufferBytes;
     this.#ranges = ranges;
   }
@@ -124,7 +127,7 @@ export class PacketPool implements Disposable {
   /** Gives back the buffer in which `place` lies. Throws `NET_INVALID` for a place outside, or if all are free already. */
   give(place: number): void {
     const count = this.#state[0] as number;
-    if (place < 0 || place >= this.bytes.length || count >= this.buffers) this.#refuse(place);
+    if (place < 0 || place >= this.bytes.length || count >= this.#most) this.#refuse(place);
     this.#state[POOL_STACK_WORD + count] = place & this.#startMask;
     this.#state[0] = count + 1;
   }
@@ -190,14 +193,18 @@ export class PacketPool implements Disposable {
 
   #refuse(place: number): never {
     const reason =
-      this.free >= this.buffers
-        ? "all buffers are free: one was given back twice"
-        : `a place lies below ${this.bytes.length}`;
+      this.#most === 0
+        ? "the pool was disposed"
+        : this.free >= this.buffers
+          ? "all buffers are free: one was given back twice"
+          : `a place lies below ${this.bytes.length}`;
     throw new Ring3Error("NET_INVALID", `cannot give back the buffer at ${place}: ${reason}`);
   }
 
-  /** Gives the memory back once no device has it mapped. */
+  /** Gives the memory back once no device has it mapped. Nothing can be taken or given back any more. */
   [Symbol.dispose](): void {
+    this.#most = 0;
+    this.#state = new Int32Array(1);
     for (const range of this.#ranges) range[Symbol.dispose]();
   }
 }

@@ -3,8 +3,8 @@
 // at the places of the physical function's, so one offset has two meanings.
 import { type Fields, fields } from "../../binary/layout.ts";
 
-/** Device ids of physical functions: copper, fibre, SerDes, quad copper, and their later variants. */
-export const IGB_DEVICE_IDS = [0x10c9, 0x10e6, 0x10e7, 0x10e8, 0x1526, 0x150a, 0x1518, 0x150d] as const;
+/** Device ids of physical functions for copper: 82576, quad port, ET2 quad port, NS. */
+export const IGB_DEVICE_IDS = [0x10c9, 0x10e8, 0x1526, 0x150a] as const;
 /** Device id of a virtual function. */
 export const IGB_VF_DEVICE_ID = 0x10ca;
 
@@ -74,6 +74,8 @@ export const IgbVf = {
   VTEIAC: 0x152c,
   VTEIAM: 0x1530,
   VTEICR: 0x1580,
+  /** Three registers: the interval between interrupts of a vector. */
+  EITR: 0x1680,
   VTIVAR: 0x1700,
   VTIVAR_MISC: 0x1740,
 } as const;
