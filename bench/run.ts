@@ -16,6 +16,7 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<Benchmark>>> = {
   wire: async () => await import("./vfio-user/wire.ts"),
   nvme: async () => await import("./vfio-user/nvme.ts"),
   startup: async () => await import("./startup/startup.ts"),
+  trace: async () => await import("./trace/trace.ts"),
 };
 
 const USAGE = `usage: npm run bench -- [name...] [--rounds N] [--quick] [--json FILE]

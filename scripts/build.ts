@@ -57,11 +57,11 @@ function joinModules(dist: string, sources: readonly string[]): void {
 
 /** What a program takes along of the library: parts that look at the machine and hold no state. */
 const TAKEN_ALONG = /^ring3\/(?:host|pci|lspci)$/;
-/** What stands in the program's first file, since most starts need no more. */
+/** What stands in the program's own file, since most starts need no more. */
 const AT_HAND = /\/(?:main|run|report-error|commands\/ls|ls\/\w[\w-]*)\.ts$/;
 
 /**
- * Joins a program with what it uses of those parts. Its first file is CommonJS: Node loads a module of its own, `node:fs`
+ * Joins a program with what it uses of those parts. Its own file is CommonJS: Node loads a module of its own, `node:fs`
  * above all, with everything that it could export where an ES module imports it, and looks for each further file in
  * JavaScript. Together that takes longer than listing the machine. The other commands are ES modules that share chunks.
  * Whatever opens or serves functions stays the installed library, so that a user's own module, which imports it too, meets
@@ -73,8 +73,8 @@ async function joinProgram(dist: string, folder: string, source: string): Promis
   const library: Plugin = {
     name: "library",
     setup: (building) => {
-      building.onResolve({ filter: /^ring3(?:\/|$)/ }, ({ path }) =>
-        TAKEN_ALONG.test(path) ? null : { path, external: true },
+      building.onResolve({ filter: /^[^./]/ }, ({ path }) =>
+        TAKEN_ALONG.test(path) || path.startsWith("node:") ? null : { path, external: true },
       );
       // Native calls are the library's alone: its FFI must not be loaded twice.
       building.onResolve({ filter: /\/linux\/\w+\.ts$/ }, () => ({ path: "ring3/linux", external: true }));
@@ -93,15 +93,29 @@ async function joinProgram(dist: string, folder: string, source: string): Promis
       });
     },
   };
+  const common = { ...JOINING, splitting: false, format: "cjs" } as const;
   const program = await build({
-    ...JOINING,
-    splitting: false,
-    format: "cjs",
+    ...common,
+    entryPoints: [join(sources, "main.ts")],
+    outfile: join(dist, "program.cjs"),
+    define: { "import.meta.url": "ownUrl" },
+    banner: { js: "const ownUrl = `file://${encodeURI(__filename).replaceAll(/[?#]/g, encodeURIComponent)}`;" },
+    plugins: [first, library],
+  });
+  // What starts it stands alone, so that the program comes out of the cache that it opens.
+  const start = await build({
+    ...common,
     entryPoints: [join(folder, source)],
     outfile: join(dist, basename(emitted(source, ".cjs"))),
-    define: { "import.meta.url": "ownUrl" },
-    banner: { js: 'const ownUrl = require("node:url").pathToFileURL(__filename).href;' },
-    plugins: [first, library],
+    supported: { "dynamic-import": false },
+    plugins: [
+      {
+        name: "program",
+        setup: (building) => {
+          building.onResolve({ filter: /\/main\.ts$/ }, () => ({ path: "./program.cjs", external: true }));
+        },
+      },
+    ],
   });
   const commands = await build({
     ...JOINING,
@@ -110,7 +124,10 @@ async function joinProgram(dist: string, folder: string, source: string): Promis
     outbase: sources,
     plugins: [library],
   });
-  removeOthers(dist, [...Object.keys(program.metafile.outputs), ...Object.keys(commands.metafile.outputs)]);
+  removeOthers(
+    dist,
+    [start, program, commands].flatMap(({ metafile }) => Object.keys(metafile.outputs)),
+  );
 }
 
 function removeOthers(dist: string, outputs: readonly string[]): void {

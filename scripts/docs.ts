@@ -1,5 +1,6 @@
-// Keeps the tables of docs/virtual-pci-function.md true: each lies between two markers and is made from the register
-// declarations and the masks of functions that have everything. `docs.ts` writes them, `docs.ts --check` only compares.
+// Keeps the tables of docs/ true: each lies between two markers and is made from a declaration: registers and masks of
+// functions that have everything, the mediator's rules, the attacks of its tests. `docs.ts` writes them, `docs.ts --check`
+// only compares.
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { barRegisters } from "../packages/ring3/src/virtual/bar-registers.ts";
@@ -10,8 +11,10 @@ import {
   type RegisterDescription,
   VirtualConfig,
 } from "../packages/ring3/src/virtual/index.ts";
+import { attackTables } from "./docs-attacks.ts";
+import { ruleTables } from "./docs-rules.ts";
 
-const file = join(import.meta.dirname, "..", "docs/virtual-pci-function.md");
+const folder = join(import.meta.dirname, "..", "docs");
 const MiB = 2 ** 20;
 
 const express: readonly CapabilityBuilder[] = [
@@ -155,8 +158,8 @@ function barTable(): string {
   return lines.join("\n");
 }
 
-/** All tables by the name in their marker. */
-function tables(): ReadonlyMap<string, string> {
+/** All tables of virtual-pci-function.md by the name in their marker. */
+function functionTables(): ReadonlyMap<string, string> {
   const config = new VirtualConfig(declaration);
   const registers = config.registers();
   const found = new Map([
@@ -174,32 +177,47 @@ function tables(): ReadonlyMap<string, string> {
   return found;
 }
 
+/** Each document with where its tables come from. */
+const documents: Readonly<Record<string, () => ReadonlyMap<string, string>>> = {
+  "virtual-pci-function.md": functionTables,
+  "mediation-rules.md": ruleTables,
+  "security.md": attackTables,
+};
+
 /** The document with its tables as they should be. Throws where a marker and a table do not match. */
-function documentWithTables(text: string): string {
-  const left = new Map(tables());
-  const next = text.replace(/^<!-- table (\S+) -->\n[\s\S]*?^<!-- end -->$/gm, (_, name: string) => {
-    const table = left.get(name);
-    if (table === undefined) throw new Error(`docs/virtual-pci-function.md asks for a table ${name} that there is not`);
-    left.delete(name);
-    return `<!-- table ${name} -->\n${table}\n<!-- end -->`;
+function documentWithTables(name: string, text: string, tables: ReadonlyMap<string, string>): string {
+  const left = new Map(tables);
+  const next = text.replace(/^<!-- table (\S+) -->\n[\s\S]*?^<!-- end -->$/gm, (_, marker: string) => {
+    const table = left.get(marker);
+    if (table === undefined) throw new Error(`docs/${name} asks for a table ${marker} that there is not`);
+    left.delete(marker);
+    return `<!-- table ${marker} -->\n${table}\n<!-- end -->`;
   });
-  if (left.size > 0) throw new Error(`docs/virtual-pci-function.md lacks the tables ${[...left.keys()].join(", ")}`);
+  if (left.size > 0) throw new Error(`docs/${name} lacks the tables ${[...left.keys()].join(", ")}`);
   return next;
 }
 
-/** Throws where the document's tables are not those of the declarations; returns how many there are. */
+/** Throws where a document's tables are not those of the declarations; returns how many there are. */
 export function checkDocs(): number {
-  const text = readFileSync(file, "utf8");
-  if (documentWithTables(text) !== text) {
-    throw new Error("the tables of docs/virtual-pci-function.md are out of date: run node scripts/docs.ts");
+  let count = 0;
+  for (const [name, make] of Object.entries(documents)) {
+    const text = readFileSync(join(folder, name), "utf8");
+    const tables = make();
+    if (documentWithTables(name, text, tables) !== text) {
+      throw new Error(`the tables of docs/${name} are out of date: run node scripts/docs.ts`);
+    }
+    count += tables.size;
   }
-  return tables().size;
+  return count;
 }
 
 if (import.meta.main) {
   if (process.argv[2] === "--check") {
-    console.log(`${checkDocs()} tables of docs/virtual-pci-function.md are true`);
+    console.log(`${checkDocs()} tables of docs/ are true`);
   } else {
-    writeFileSync(file, documentWithTables(readFileSync(file, "utf8")));
+    for (const [name, make] of Object.entries(documents)) {
+      const path = join(folder, name);
+      writeFileSync(path, documentWithTables(name, readFileSync(path, "utf8"), make()));
+    }
   }
 }

@@ -33,7 +33,7 @@ const PAGE = 4096;
 const TURNS = 5;
 // Constants of this module, which V8 folds into the code as it does not with imported ones.
 const [REAPED, STATUS] = [REAPED_WORDS, ReapedWord.STATUS];
-const [REQUEST, LBA_LOW, CDW12] = [REQUEST_WORDS, RequestWord.LBA_LOW, RequestWord.CDW12];
+const [REQUEST, COMMAND, LBA_LOW, CDW12] = [REQUEST_WORDS, RequestWord.COMMAND, RequestWord.LBA_LOW, RequestWord.CDW12];
 const [ERRORS, PROBLEM] = [BurstState.ERRORS, BurstState.PROBLEM];
 /** Where the first doorbell of queue 1 lies in a controller's registers, with CAP.DSTRD = 0. */
 const QUEUE_1_DOORBELL = 0x1008;
@@ -180,7 +180,7 @@ function ringLoop(words: Uint32Array, window: DeviceWindow): Contender {
   };
 }
 
-/** The emitted burst: a request for each operation, one call for each batch. */
+/** The emitted burst: a request for each operation, of which only the block changes, and one call for each batch. */
 function burstLoop(arena: ReturnType<typeof defaultArena>, window: DeviceWindow): Contender {
   const range = arena.reserve(2 * PAGE + DEPTH * 4 * (REQUEST_WORDS + RESULT_WORDS));
   // Nothing here at the doorbells' place in a page: a processor that compares low address bits only would make each load
@@ -205,19 +205,17 @@ function burstLoop(arena: ReturnType<typeof defaultArena>, window: DeviceWindow)
   if (!burst.emitted) throw new BenchmarkUnavailable("this machine has no WebAssembly memory to emit loops for");
   const told = arena.words(place.state, 8);
   const requests = arena.words(place.requests, DEPTH * REQUEST);
-  for (let i = 0; i < DEPTH; i++) requests[i * REQUEST + CDW12] = BLOCKS - 1;
-  let nextSlot = 0;
+  for (let slot = 0; slot < DEPTH; slot++) {
+    requests[slot * REQUEST + COMMAND] = READ | (slot << 16);
+    requests[slot * REQUEST + CDW12] = BLOCKS - 1;
+  }
   let nextBlock = 0;
   const exchange = (batch: number): void => {
-    let slot = nextSlot;
     let block = nextBlock;
-    for (let i = 0, at = 0; i < batch; i++, at += REQUEST) {
-      requests[at] = READ | (slot << 16);
-      requests[at + LBA_LOW] = block;
-      slot = slot + 1 === DEPTH ? 0 : slot + 1;
+    for (let i = 0, at = LBA_LOW; i < batch; i++, at += REQUEST) {
+      requests[at] = block;
       block = (block + BLOCKS) | 0;
     }
-    nextSlot = slot;
     nextBlock = block;
     for (let taken = 0, count = batch; taken < batch; count = 0) {
       taken += burst.exchange(count, batch - taken, LOOKS);

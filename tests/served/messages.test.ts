@@ -1,25 +1,39 @@
 // A guest whose memory nobody shares: the device reaches it by messages, which QEMU's main loop answers while a processor of
-// the guest may be waiting for a register. Then the server is killed under the running guest.
+// the guest may be waiting for a register, of the same device or of another one of the same server. Then the server is killed
+// under the running guest.
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import { NvmeDriver } from "../../packages/ring3/src/drivers/nvme/index.ts";
 import { connect } from "../../packages/ring3/src/vfio-user/index.ts";
 import { bootGuest } from "../guest/guest.ts";
 import { readFiles, writeFiles } from "./ext4.ts";
+import { probingIn } from "./probing.ts";
 import { addressBehind, quickKernel, root } from "./root-shell.ts";
 import { Served } from "./served.ts";
 import { skipping } from "./skipping.ts";
+import { talk } from "./two-cards.ts";
 
 const NVME = addressBehind(1);
 const BLOCK = addressBehind(2);
+const NET = [addressBehind(3), addressBehind(4)] as const;
 
 test("a guest whose memory is not shared", (t) =>
   skipping(t, async () => {
     await using servers = new AsyncDisposableStack();
-    const words = ["nvme", "--memory", "32M"];
-    const all = await Promise.all([Served.start(words), Served.start(["virtio-blk", "--memory", "32M"])]);
+    const directory = mkdtempSync(join(tmpdir(), "ring3-trace-"));
+    t.after(() => rmSync(directory, { recursive: true }));
+    const trace = join(directory, "nvme.jsonl");
+    const words = ["nvme", "--memory", "32M", "--trace", trace];
+    const all = await Promise.all([
+      Served.start(words),
+      Served.start(["virtio-blk", "--memory", "32M"]),
+      Served.start(["virtio-net"], 2),
+    ]);
     for (const served of all) servers.use(served);
-    const [nvme, block] = all;
+    const [nvme, block, net] = all;
     await using guest = await bootGuest({
       kernel: quickKernel(),
       bind: false,
@@ -27,11 +41,19 @@ test("a guest whose memory is not shared", (t) =>
         iommu: false,
         empty: true,
         memoryMegabytes: 512,
-        args: [nvme.qemu("rp1"), block.qemu("rp2")].flat(),
+        args: [nvme.qemu("rp1"), block.qemu("rp2"), net.qemu("rp3"), net.qemu("rp4", 1)].flat(),
       },
       progress: (line) => t.diagnostic(line),
     });
-    await root(guest, `bind ${NVME} nvme; bind ${BLOCK} virtio-pci; until_there /dev/nvme0n1; until_there /dev/vda`);
+    await root(
+      guest,
+      `bind ${NVME} nvme; bind ${BLOCK} virtio-pci; bind ${NET[0]} virtio-pci; bind ${NET[1]} virtio-pci
+       until_there /dev/nvme0n1; until_there /dev/vda; until_there /sys/class/net/eth1`,
+    );
+
+    await t.test("the trace reads like the probing of Linux's driver, in JSON lines and in tshark", async () => {
+      await probingIn(trace, t);
+    });
 
     for (const [name, served, device] of [
       ["NVMe", nvme, "/dev/nvme0n1"],
@@ -45,6 +67,13 @@ test("a guest whose memory is not shared", (t) =>
         assert.deepEqual(served.foreignMemory(), []);
       });
     }
+
+    await t.test("two cards of one server talk to each other", async () => {
+      assert.match(await root(guest, talk(2)), /5 packets received/);
+      assert.equal(await net.metric("faults_total"), 0, net.log);
+      assert.deepEqual(net.foreignMemory(), []);
+      assert.equal(net.events("disconnected").length, 0, net.log);
+    });
 
     await t.test("drivers unbind and bind", async () => {
       await root(
@@ -82,8 +111,9 @@ test("a guest whose memory is not shared", (t) =>
       await next.isClean();
     });
 
-    await t.test("poweroff leaves the other server clean", async () => {
+    await t.test("poweroff leaves the other servers clean", async () => {
       await Promise.all([guest.ended(), guest.run(["poweroff", "-f"], { uid: 0 }).catch(() => undefined)]);
       await block.isClean();
+      await net.isClean();
     });
   }));

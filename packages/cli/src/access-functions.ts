@@ -114,11 +114,11 @@ async function machineAccess(
   throw new UsageError(`--backend ${backend} opens functions: name each by its ADDRESS`);
 }
 
-async function readDump(path: string, { streams }: Context): Promise<string> {
+async function readDump(path: string, { streams }: Context): Promise<Uint8Array> {
   if (path === "-") {
-    const { text } = await import("node:stream/consumers");
-    return await text(streams.stdin);
+    const { buffer } = await import("node:stream/consumers");
+    return await buffer(streams.stdin);
   }
   const { readFile } = await import("node:fs/promises");
-  return await readFile(path, "latin1");
+  return await readFile(path);
 }

@@ -1,5 +1,6 @@
 // What a command works with instead of the process: streams, signal, environment. Tests pass their own.
 import type { Readable, Writable } from "node:stream";
+import { ExitCode } from "./exit-codes.ts";
 import { Progress } from "./progress.ts";
 import { type Style, styleFor, toJson } from "./text.ts";
 
@@ -31,6 +32,8 @@ export class Context {
   readonly root: string;
   readonly style: Style;
   readonly progress: Progress;
+  /** The exit status of a command that did its work but has something to report by it. */
+  exitCode: ExitCode = ExitCode.OK;
 
   constructor(surroundings: Surroundings, { json, quiet, root }: ContextOptions) {
     this.streams = surroundings;

@@ -12,6 +12,9 @@ export const COMMANDS: CommandTable = {
   info: async () => (await import("./commands/info.ts")).info,
   bind: async () => (await import("./commands/bind.ts")).bind,
   unbind: async () => (await import("./commands/unbind.ts")).unbind,
+  permit: async () => (await import("./commands/permit.ts")).permit,
+  vfs: async () => (await import("./commands/vfs.ts")).vfs,
+  doctor: async () => (await import("./commands/doctor.ts")).doctor,
   nvme: async () => (await import("./commands/nvme.ts")).nvme,
   edu: async () => (await import("./commands/edu.ts")).edu,
   serve: async () => (await import("./commands/serve.ts")).serve,
@@ -27,6 +30,10 @@ export const COMMANDS: CommandTable = {
   top: async () => (await import("./commands/top.ts")).top,
   watch: async () => (await import("./commands/watch.ts")).watch,
   poke: async () => (await import("./commands/peek.ts")).poke,
+  completion: async () => (await import("./commands/completion.ts")).completion,
+  man: async () => (await import("./commands/man.ts")).man,
+  replay: async () => (await import("./commands/replay.ts")).replay,
+  trace: async () => (await import("./commands/trace.ts")).trace,
   net: async () => (await import("./commands/net.ts")).net,
   ping: async () => (await import("./commands/ping.ts")).ping,
   "udp-echo": async () => (await import("./commands/udp-echo.ts")).udpEcho,
@@ -34,9 +41,6 @@ export const COMMANDS: CommandTable = {
   forward: async () => (await import("./commands/forward.ts")).forward,
   generate: async () => (await import("./commands/generate.ts")).generate,
   "echo-stress": async () => (await import("./commands/echo-stress.ts")).echoStress,
-  completion: async () => (await import("./commands/completion.ts")).completion,
-  man: async () => (await import("./commands/man.ts")).man,
-  trace: async () => (await import("./commands/trace.ts")).trace,
   new: async () => (await import("./commands/new.ts")).newGroup,
 };
 
@@ -134,7 +138,7 @@ async function runCommand(
   using _trace = traced ? await (await import("./trace-calls.ts")).traceCalls(path, context) : undefined;
   try {
     await command.run(input, context);
-    return 0;
+    return context.exitCode;
   } finally {
     context.progress.clear();
   }

@@ -3,7 +3,7 @@ import type { CompletionPlaces } from "./binary/completion-places.ts";
 import type { DeviceRegisters } from "./binary/register-map.ts";
 import { VendorSpecific } from "./pci/capabilities/vendor-specific.ts";
 import type { ConfigSpace } from "./pci/config-space.ts";
-import type { PciFunction } from "./pci/function.ts";
+import type { Bar, PciFunction } from "./pci/function.ts";
 import { eduRegisters } from "./specs/edu/register-map.ts";
 import { EduIds } from "./specs/edu/registers.ts";
 import { NvmeCompletionPlaces } from "./specs/nvme/completion-places.ts";
@@ -16,6 +16,7 @@ import {
   VirtioCapability,
   VirtioCapabilityField,
 } from "./specs/virtio/registers.ts";
+import type { VirtualFunction } from "./virtual/function.ts";
 
 export { type DeviceRegisters, type PlacedRegister, type RegisterMap } from "./binary/register-map.ts";
 
@@ -33,6 +34,12 @@ export function knownRegisters(fn: Pick<PciFunction, "identity" | "config" | "ba
   if (vendorId === EduIds.VENDOR && deviceId === EduIds.DEVICE) return eduRegisters;
   if (vendorId === VIRTIO_VENDOR_ID && deviceId >= VIRTIO_DEVICE_ID_BASE) return virtioRegisters(places(fn.config));
   return undefined;
+}
+
+/** As {@link knownRegisters}, for a device in software. */
+export function knownDeviceRegisters({ identity, config }: VirtualFunction): DeviceRegisters | undefined {
+  const closed = { read32: () => 0xffff_ffff } as unknown as Bar;
+  return knownRegisters({ identity, config: config.space, bar: () => closed });
 }
 
 /** What finds completions of `fn` among what it writes, where its device family is one that ring3 knows (nvme). */

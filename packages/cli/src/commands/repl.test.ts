@@ -7,9 +7,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
 import { inspect } from "node:util";
+import { PassThrough } from "node:stream";
+import type { PciFunction } from "ring3";
 import { ConfigSpace } from "ring3/pci";
 import { msi, pm, VirtualConfig, vendorSpecific } from "ring3/virtual";
 import { fieldsFor } from "../repl/complete-fields.ts";
+import { Context } from "../context.ts";
+import { prompt } from "../repl/prompt.ts";
 import { namedRegisters } from "../repl/register-names.ts";
 
 const main = join(import.meta.dirname, "../main.mjs");
@@ -75,6 +79,54 @@ test("fields are completed where they are written", async () => {
   ]) {
     assert.equal(fieldsFor(line, names), undefined, line);
   }
+});
+
+test("the prompt: unfinished lines with types, errors in our words, the list of names", async () => {
+  const [stdin, stdout, stderr] = [new PassThrough(), new PassThrough(), new PassThrough()];
+  const surroundings = { stdin, stdout, stderr, environment: {}, signal: new AbortController().signal };
+  const context = new Context(surroundings, { json: false, quiet: false, root: "/" });
+  const identity = { address: "vfio-user:/a.sock", backend: "vfio-user" };
+  const fn = { identity, gone: new AbortController().signal } as PciFunction;
+  const ended = prompt(
+    { fn, names: { answer: 42 }, help: [["answer", "what was asked for"]], history: false },
+    context,
+  );
+  const lines = [
+    "answer + 1",
+    "function twice(a: number): number {",
+    "return a * 2; }",
+    "twice(answer)",
+    "const later: number = await Promise.resolve(7); later",
+    "throw new Ring3Error()",
+    "setImmediate(() => { throw new RangeError('late') }); await new Promise((go) => setTimeout(go, 1))",
+    ".names",
+    ".exit",
+  ];
+  let [shown, asked] = ["", 0];
+  stdout.setEncoding("utf8").on("data", (data: string) => {
+    shown += data;
+    // A line is typed when there is a prompt for it.
+    const prompts = shown.match(/ring3> |\| /g)?.length ?? 0;
+    if (asked >= prompts || asked >= lines.length) return;
+    const line = lines[asked++];
+    setImmediate(() => stdin.write(`${line}\n`));
+  });
+  await ended;
+  shown = shown.replaceAll(/ring3> |\| /g, "");
+  assert.equal(
+    shown,
+    [
+      "vfio-user:/a.sock through vfio-user; .names lists what is here",
+      "43",
+      "84",
+      "7",
+      "ring3: ReferenceError: Ring3Error is not defined",
+      "ring3: RangeError: late",
+      "  answer  what was asked for",
+      "",
+    ].join("\n"),
+  );
+  assert.ok(!("answer" in globalThis), "the globals are as they were");
 });
 
 /** A served edu; resolves with its address. */

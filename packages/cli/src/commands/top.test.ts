@@ -50,6 +50,7 @@ test("a frame fits its screen, however small, and scrolls no further than its en
     [7, 3],
     [1, 1],
     [80, 100],
+    ...Array.from({ length: 90 }, (_, width) => [width, 10] as const),
   ] as const) {
     for (const from of [0, 10, 10_000]) {
       const options = { width, height, order: "rate", paused: true, vectors: true, from, time: new Date(0) } as const;

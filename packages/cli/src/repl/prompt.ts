@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { type REPLServer, start } from "node:repl";
 import type { PciFunction } from "ring3";
 import type { Context } from "../context.ts";
-import { columns, styleFor } from "../text.ts";
+import { columns } from "../text.ts";
 import { completeFields } from "./complete-fields.ts";
 import { takeNames } from "./run-code.ts";
 import { evaluateTypeScript } from "./typescript-eval.ts";
@@ -39,7 +39,7 @@ export async function prompt({ fn, names, help, history }: PromptRequest, contex
   using _taken = takeNames(names);
   evaluateTypeScript(server, (error) => {
     const message = error instanceof Error ? errorText(error) : `thrown: ${String(error)}`;
-    streams.stdout.write(`${styleFor(true, environment).red("ring3:")} ${message}\n`);
+    streams.stdout.write(`${style.red("ring3:")} ${message}\n`);
   });
   completeFields(server, names);
   server.defineCommand("names", {

@@ -27,10 +27,12 @@ export function evaluateTypeScript(server: REPLServer, report: (error: unknown) 
   };
   Object.assign(server, { eval: typed });
   // What is thrown while code runs, or later by what it began, reaches the server's domain and not the callback.
-  const { _domain: domain } = server as REPLServer & { readonly _domain?: EventEmitter };
+  const inner = server as REPLServer & { readonly _domain?: EventEmitter; readonly closed: boolean };
+  const { _domain: domain } = inner;
   domain?.removeAllListeners("error");
   domain?.on("error", (error: unknown) => {
     report(error);
+    if (inner.closed) return;
     server.clearBufferedCommand();
     server.displayPrompt();
   });

@@ -16,8 +16,13 @@ export interface TraceReading {
 export async function readTrace(path: string, context: Context, follow = false): Promise<TraceReading> {
   const lines = linesOf(path === "-" ? context.streams.stdin : piecesOf(path, context, follow));
   const first = await lines.next();
-  const header = parseHeader(first.done === true ? "" : first.value.text);
-  return { header, events: eventsOf(lines, follow) };
+  try {
+    const header = parseHeader(first.done === true ? "" : first.value.text);
+    return { header, events: eventsOf(lines, follow) };
+  } catch (error) {
+    await lines.return();
+    throw error;
+  }
 }
 
 interface Line {

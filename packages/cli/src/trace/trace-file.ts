@@ -5,8 +5,11 @@ import { JsonLines, type TraceSink } from "ring3/trace";
 
 const FLUSH_MS = 200;
 
-/** Opens a new trace at `path`; what was there is gone. It is closed with the function whose events it takes. */
-export function openTraceFile(path: string): TraceSink {
+/** A trace that is written; disposal ends it. */
+export interface TraceFile extends TraceSink, Disposable {}
+
+/** Opens a new trace at `path`; what was there is gone. */
+export function openTraceFile(path: string): TraceFile {
   let fd: number | undefined = openSync(path, "w", 0o640);
   const end = (): void => {
     if (fd !== undefined) closeSync(fd);
@@ -26,7 +29,8 @@ export function openTraceFile(path: string): TraceSink {
   return {
     write(event) {
       lines.write(event);
-      if (event.type !== "close") return;
+    },
+    [Symbol.dispose]() {
       lines.flush();
       end();
     },

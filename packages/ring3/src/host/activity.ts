@@ -22,7 +22,15 @@ export interface FunctionActivity extends FunctionState {
   readonly errors: Readonly<Record<ErrorSeverity, number>> | undefined;
 }
 
-/** What functions did since boot, by address; of `addresses` only, where they are given. One that vanishes is left out. */
+/**
+ * What functions did since boot, by address; of `addresses` only, where they are given. One that vanishes is left out.
+ *
+ * @example
+ * import { readActivity } from "ring3/host";
+ * for (const { address, interrupts } of readActivity()) {
+ *   console.log(address, interrupts.reduce((sum, { count }) => sum + count, 0));
+ * }
+ */
 export function readActivity(paths: HostPaths = thisMachine, addresses?: readonly string[]): FunctionActivity[] {
   const counts = parseInterrupts(readText(join(paths.procRoot, "interrupts")) ?? "");
   const names = addresses ?? listNames(join(paths.sysfsRoot, "bus/pci/devices"));

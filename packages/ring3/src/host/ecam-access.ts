@@ -25,8 +25,9 @@ interface BusMemory {
 type MapBus = (address: number) => BusMemory;
 
 /**
- * The functions that answer, by address, or those asked for in their order. Throws `PERMISSION_DENIED`,
- * `ACCESS_UNAVAILABLE`, `MCFG_INVALID` and `FUNCTION_NOT_FOUND`.
+ * The functions that answer, by address, or those asked for in their order. Virtual functions answer no ids in hardware, and
+ * are there only where they are asked for. Throws `PERMISSION_DENIED`, `ACCESS_UNAVAILABLE`, `MCFG_INVALID` and
+ * `FUNCTION_NOT_FOUND`.
  */
 export async function ecamAccess({
   paths = thisMachine,
@@ -92,8 +93,7 @@ class EcamSpace {
       for (const { address, config } of this.#functions(domain, bus)) {
         found.push(address);
         const layout = config.read(0x0e, 1) & 0x7f;
-        const secondary = config.read(0x19, 1);
-        if ((layout === 1 || layout === 2) && secondary > bus) pending.push({ domain, bus: secondary });
+        if (layout === 1 || layout === 2) pending.push({ domain, bus: config.read(0x19, 1) });
       }
     }
     return found.toSorted((a, b) => PciAddress.compare(a, b));

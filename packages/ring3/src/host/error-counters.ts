@@ -66,9 +66,9 @@ export function readErrorCounters(directory: string, severity: ErrorSeverity): E
   return text === undefined ? undefined : parseErrorCounters(text);
 }
 
-/** What came since `before`, which is nothing where the function is another one by now and counts anew. */
+/** What came since `before`: all that there is, where the function is another one by now and counts anew. */
 export function newErrors(before: ErrorCounters, now: ErrorCounters): Readonly<Record<string, number>> {
-  if (now.total < before.total) return {};
-  const gained = Object.entries(now.errors).map(([name, count]) => [name, count - (before.errors[name] ?? 0)] as const);
+  const former = now.total < before.total ? {} : before.errors;
+  const gained = Object.entries(now.errors).map(([name, count]) => [name, count - (former[name] ?? 0)] as const);
   return Object.fromEntries(gained.filter(([, count]) => count > 0));
 }

@@ -104,6 +104,13 @@ test("a look gives what changed since the last one, and nothing twice", () => {
   // A function of the same address that counts from the start again.
   write("aer_dev_correctable", "RxErr 0\nBadTLP 0\nTOTAL_ERR_COR 0\n");
   assert.deepEqual(look.observe(), []);
+  write("aer_dev_correctable", "RxErr 0\nBadTLP 4\nTOTAL_ERR_COR 4\n");
+  look.observe();
+  write("aer_dev_correctable", "RxErr 1\nBadTLP 2\nTOTAL_ERR_COR 3\n");
+  assert.deepEqual(
+    look.observe().map((event) => event.type === "aer" && event.errors),
+    [{ RECEIVER_ERROR: 1, BAD_TLP: 2 }],
+  );
   fake.remove(address);
   assert.deepEqual(look.observe(), []);
 });
@@ -149,6 +156,8 @@ test("headers of the kernel's log, by the device that the record names", () => {
     dwords,
   });
   assert.deepEqual(parseLoggedHeader(`3,1021,5140900,-;${text}\n`), { address: "0000:05:00.0", dwords });
+  const prefixed = text.replaceAll(/ (?=[0-9a-f]{8})/g, " 0x");
+  assert.deepEqual(parseLoggedHeader(`3,1,1,-;${prefixed}\n`)?.dwords, dwords, "as newer kernels print it");
   assert.equal(parseLoggedHeader("3,1,1,-;vfio-pci 0000:05:00.0: TLP Header: 04000001 0000220f"), undefined);
   assert.equal(parseLoggedHeader("3,1,1,-;TLP Header: 04000001 0000220f 01070000 00000000\n DEVICE=c1:3"), undefined);
 });

@@ -192,7 +192,11 @@ function packetOf(dwords: readonly number[], source: ErrorPacket["source"]): Err
 
 /** The header log holds the packet of the first error, and is valid only while that one is recorded. */
 function recordedPacket(recorded: RecordedErrors | undefined): ErrorPacket | undefined {
-  return recorded?.first === undefined ? undefined : packetOf(recorded.headerLog, "config-space");
+  if (recorded?.first === undefined) return undefined;
+  const { headerLog, flitMode } = recorded;
+  return flitMode
+    ? { dwords: headerLog, header: undefined, source: "config-space" }
+    : packetOf(headerLog, "config-space");
 }
 
 /** Of functions without counters: bits of the status registers that were clear before. */

@@ -17,7 +17,17 @@ export interface FunctionWatchOptions {
   readonly wait?: (intervalMs: number, signal: AbortSignal) => Promise<unknown>;
 }
 
-/** Gives what happens, until the signal aborts. An error report of the kernel leads to a look at once. */
+/**
+ * Gives what happens, until the signal aborts or the loop is left. An error report of the kernel leads to a look at once.
+ *
+ * @example
+ * import { FunctionLook, watchFunctions, watchHost } from "ring3/host";
+ * const events = await watchHost({ keepsAlive: true });
+ * using look = new FunctionLook();
+ * for await (const event of watchFunctions({ look, events })) {
+ *   if (event.type === "aer") console.log(event.address, event.severity, event.errors, event.packet?.header);
+ * }
+ */
 export async function* watchFunctions(options: FunctionWatchOptions): AsyncGenerator<WatchEvent, void> {
   const { look, intervalMs = 1000, signal } = options;
   using events = options.events;

@@ -25,6 +25,8 @@ type Message = (fd: number, message: Bytes, flags: number) => number;
 type ReceiveFrom = (fd: number, bytes: Bytes, size: number, flags: number, address: Bytes, length: Bytes) => number;
 type GetOption = (fd: number, level: number, name: number, value: Bytes, length: Bytes) => number;
 type SetOption = (fd: number, level: number, name: number, value: Bytes, length: number) => number;
+type GetAttribute = (path: string, name: string, value: Bytes, size: number) => number;
+type SetAttribute = (path: string, name: string, value: Bytes, size: number, flags: number) => number;
 type SocketPair = (family: number, type: number, protocol: number, fds: Bytes) => number;
 type Accept = (fd: number, address: Bytes, length: Bytes, flags: number) => number;
 type Prlimit = (pid: number, resource: number, wanted: Bytes, former: Bytes) => number;
@@ -81,6 +83,9 @@ export const sendAt: Integers<["fd", "bytes", "size", "flags"]> = c("intptr_t se
 export const sendmsgAt: Integers<["fd", "message", "flags"]> = c("intptr_t sendmsg(int, uintptr_t, int)");
 export const recvfrom: ReceiveFrom = c("intptr_t recvfrom(int, void *, size_t, int, void *, void *)");
 export const getsockopt: GetOption = c("int getsockopt(int, int, int, void *, void *)");
+export const getxattr: GetAttribute = c("intptr_t getxattr(str, str, void *, size_t)");
+export const setxattr: SetAttribute = c("int setxattr(str, str, void *, size_t, int)");
+export const removexattr: (path: string, name: string) => number = c("int removexattr(str, str)");
 export const setsockopt: SetOption = c("int setsockopt(int, int, int, void *, unsigned int)");
 
 /** The errno of the last call that returned -1. */

@@ -102,6 +102,14 @@ export interface Interrupts {
   msix(count?: number): readonly Interrupt[];
   /** Adds MSI-X vectors from `first` on to those that are on. Throws `NOT_SUPPORTED` unless `growable`. */
   addMsix(first: number, count: number): readonly Interrupt[];
+  /**
+   * Has vectors from `first` on raise somebody else's eventfds (by number, in this process), with no code of ours in the
+   * way; `undefined` for none. Switches the kind on, or changes and adds to what this method switched on. The descriptors
+   * may be closed afterwards. Absent where the back end cannot.
+   */
+  readonly attach?:
+    | ((kind: "intx" | "msi" | "msix", first: number, descriptors: readonly (number | undefined)[]) => void)
+    | undefined;
   /** Switches everything off; waiting `next()` calls reject with `INTERRUPT_CLOSED`. */
   disable(): void;
 }
@@ -153,6 +161,13 @@ export interface DmaSpace {
   allocate(size: number, options?: DmaMapOptions): DmaBuffer;
   /** Maps memory of the arena that the caller owns; disposal unmaps it and leaves the memory. */
   map(range: ArenaRange, options?: DmaMapOptions): DmaBuffer;
+  /**
+   * Maps memory of this process that lies outside the arena: whole pages that stay mapped until the result is disposed.
+   * Absent where the back end cannot.
+   */
+  readonly mapBytes?:
+    | ((bytes: Uint8Array, options: DmaMapOptions & { readonly iova: number }) => Disposable)
+    | undefined;
   /** Unmaps everything that this function mapped. */
   unmapAll(): void;
 }

@@ -21,6 +21,8 @@ export interface InterruptControl<Wire extends Disposable> {
   wake(wire: Wire): void;
   /** Has vectors from `first` on signal `wires`. Returns 0, or how many are available where that is fewer: then none is on. */
   connect(kind: InterruptKind, first: number, wires: readonly Wire[]): number;
+  /** Has vectors from `first` on signal eventfds by number. Returns as `connect` does. */
+  attach?(kind: InterruptKind, first: number, descriptors: readonly (number | undefined)[]): number;
   /** Switches the whole kind off. */
   disconnect(kind: InterruptKind): void;
   /** Throws `NOT_SUPPORTED` where the back end does not do that. */
@@ -35,12 +37,17 @@ interface Vector<Wire> {
 export class SwitchedInterrupts<Wire extends Disposable> implements Interrupts {
   readonly available: { readonly intx: number; readonly msi: number; readonly msix: number };
   readonly growable: boolean;
+  readonly attach:
+    | ((kind: InterruptKind, first: number, descriptors: readonly (number | undefined)[]) => void)
+    | undefined;
   readonly #control: InterruptControl<Wire>;
   readonly #onListenerError: (error: unknown) => void;
   #vectors: Map<number, Vector<Wire>> = new Map();
   /** Wires of vectors that other threads wait for: kept open until those were told of the end. */
   readonly #lent: Wire[] = [];
   #active: "none" | InterruptKind = "none";
+  /** What is on raises somebody else's signals. */
+  #attached = false;
   #ended: Ring3Error | undefined;
 
   constructor(control: InterruptControl<Wire>, onListenerError: (error: unknown) => void) {
@@ -48,6 +55,8 @@ export class SwitchedInterrupts<Wire extends Disposable> implements Interrupts {
     this.#onListenerError = onListenerError;
     this.available = control.counts;
     this.growable = control.growable;
+    this.attach =
+      control.attach === undefined ? undefined : (kind, first, descriptors) => this.#attach(kind, first, descriptors);
   }
 
   get active(): "none" | InterruptKind {
@@ -148,6 +157,17 @@ export class SwitchedInterrupts<Wire extends Disposable> implements Interrupts {
     }
   }
 
+  #attach(kind: InterruptKind, first: number, descriptors: readonly (number | undefined)[]): void {
+    this.#checkOpen();
+    if (!this.#attached || this.#active !== kind) this.#checkFree();
+    const available = this.available[kind];
+    if (first + descriptors.length > available) throw tooMany(kind, first + descriptors.length, available);
+    const granted = this.#control.attach?.(kind, first, descriptors) ?? 0;
+    if (granted > 0) throw tooMany(kind, first + descriptors.length, granted);
+    this.#active = kind;
+    this.#attached = true;
+  }
+
   #switchOn(kind: "msi" | "msix", first: number, count: number, available: number): readonly Interrupt[] {
     if (first + count > available) throw tooMany(kind, first + count, available);
     this.#control.checkRoom(count);
@@ -179,6 +199,7 @@ export class SwitchedInterrupts<Wire extends Disposable> implements Interrupts {
     if (this.#active === "none") return;
     const kind = this.#active;
     this.#active = "none";
+    this.#attached = false;
     const vectors = this.#vectors;
     this.#vectors = new Map();
     try {

@@ -43,7 +43,7 @@ export class ServerFeatures {
     if ((flags & ~(FeatureFlag.MASK | GET | SET | PROBE)) !== 0) throw refusal("EINVAL", "unknown flags");
     const methods = flags & (GET | SET);
     const feature = flags & FeatureFlag.MASK;
-    const possible = METHODS[feature];
+    const possible = this.#fn.movable ? METHODS[feature] : undefined;
     if (possible === undefined) throw refusal("EINVAL", `there is no feature ${feature}`);
     if ((methods & ~possible) !== 0) throw refusal("EINVAL", `feature ${feature} has no such method`);
     if ((flags & PROBE) !== 0) return payload.slice(0, DeviceFeature.size);

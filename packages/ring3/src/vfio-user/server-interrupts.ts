@@ -2,11 +2,12 @@
 // message without any takes signals away, and one that is no eventfd could block whoever signals it, so it is refused.
 import { becomesSignal, EventFd, eventSignals, type FileDescriptor, type Watch } from "../linux/index.ts";
 import type { VirtualFunction } from "../virtual/function.ts";
-import type { InterruptKind } from "../virtual/interrupts.ts";
+import type { InterruptKind, InterruptSink } from "../virtual/interrupts.ts";
 import { closeAll } from "./framing.ts";
 import { IRQ_COUNT, Irq, IrqFlag, IrqInfo, IrqSet, IrqSetFlag } from "./messages.ts";
 import { checkPayload, refusal } from "./server-refusal.ts";
 import type { Counters } from "./server-statistics.ts";
+import type { ServerSight } from "./server-watch.ts";
 
 const KINDS: readonly InterruptKind[] = ["intx", "msi", "msix", "error", "request"];
 const { DATA_NONE, DATA_BOOL, DATA_EVENTFD, ACTION_MASK, ACTION_UNMASK, ACTION_TRIGGER } = IrqSetFlag;
@@ -15,6 +16,7 @@ export class ServerInterrupts implements Disposable {
   readonly #fn: VirtualFunction;
   readonly #counters: Counters;
   readonly #beforeSignal: () => void;
+  readonly #sight: ServerSight;
   /** The client's eventfds by kind and vector. */
   readonly #signals: readonly Map<number, EventFd>[] = KINDS.map(() => new Map<number, EventFd>());
   /** Signalled when the line is masked; a signal of the other unmasks it, as the kernel's does for KVM's resampling. */
@@ -22,7 +24,8 @@ export class ServerInterrupts implements Disposable {
   #unmaskSignal: { readonly event: EventFd; readonly watch: Watch } | undefined;
 
   /** `beforeSignal` is called before the client learns of an interrupt. */
-  constructor(fn: VirtualFunction, counters: Counters, beforeSignal: () => void) {
+  constructor(fn: VirtualFunction, counters: Counters, beforeSignal: () => void, sight: ServerSight = {}) {
+    this.#sight = sight;
     this.#fn = fn;
     this.#counters = counters;
     this.#beforeSignal = beforeSignal;
@@ -118,30 +121,38 @@ export class ServerInterrupts implements Disposable {
     }
     const kind = KINDS[index] as InterruptKind;
     const signals = this.#signals[index] as Map<number, EventFd>;
-    for (let i = 0; i < count; i++) {
-      const vector = start + i;
+    const events = Array.from({ length: count }, (_, i) => {
       const fd = fds[i];
-      const before = signals.get(vector);
-      if (fd === undefined) {
-        this.#fn.interrupts.connect(kind, vector, undefined);
-        signals.delete(vector);
-      } else {
-        unused.delete(fd);
-        const event = new EventFd(fd);
-        signals.set(vector, event);
-        const line = index === Irq.INTX;
-        this.#fn.interrupts.connect(kind, vector, {
-          signal: () => {
-            this.#counters.interrupts++;
-            this.#beforeSignal();
-            if (!event.fd.closed) eventSignals().signal(event.fd.number);
-            // Each delivery masks the line.
-            if (line) this.#signalMask();
-          },
-        });
+      return fd === undefined ? undefined : new EventFd(fd);
+    });
+    const sinks = events.map((event, i) => (event === undefined ? undefined : this.#sinkOf(event, kind, start + i)));
+    // Refused as a whole: the descriptors are still the message's then.
+    this.#fn.interrupts.connectAll(kind, start, sinks);
+    for (const [i, event] of events.entries()) {
+      const before = signals.get(start + i);
+      if (event === undefined) signals.delete(start + i);
+      else {
+        unused.delete(event.fd);
+        signals.set(start + i, event);
       }
       before?.[Symbol.dispose]();
     }
+  }
+
+  #sinkOf(event: EventFd, kind: InterruptKind, vector: number): InterruptSink {
+    const line = kind === "intx";
+    const { between, watch } = this.#sight;
+    const deliver = (): void => {
+      this.#counters.interrupts++;
+      this.#beforeSignal();
+      watch?.signal(kind, vector);
+      if (!event.fd.closed) eventSignals().signal(event.fd.number);
+      // Each delivery masks the line.
+      if (line) this.#signalMask();
+    };
+    // Whoever raises the descriptor past `signal` would go unseen.
+    if (between !== undefined) return { signal: () => between.signal(kind, vector, deliver) };
+    return watch === undefined ? { descriptor: event.fd.number, signal: deliver } : { signal: deliver };
   }
 
   #setLineSignal(action: number, fd: FileDescriptor | undefined, unused: Set<FileDescriptor>): void {

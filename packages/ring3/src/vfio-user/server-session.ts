@@ -18,6 +18,7 @@ import { RegisterAccesses, type RegisterHost } from "./server-registers.ts";
 import type { Counters } from "./server-statistics.ts";
 import { MessageTrace } from "./server-trace.ts";
 import { type Proposal, readProposal, versionReply } from "./server-version.ts";
+import { busOf } from "./server-watch.ts";
 
 /** What a session needs of its server. */
 export interface SessionHost {
@@ -98,7 +99,7 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost {
       },
       this.#counters,
     );
-    this.#registers = new RegisterAccesses(this.connection, this.#fn, this.#counters, this);
+    this.#registers = new RegisterAccesses(this.connection, busOf(this.#fn, host.options), this.#counters, this);
     this.#exchanges = new Exchanges(this, {
       timeoutMs: this.#timeoutMs,
       counters: this.#counters,
@@ -197,7 +198,7 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost {
   }
 
   /** Answers the greeting, when it comes, with an error. */
-  #refuse(message: Message, error: unknown): void {
+  #refuse(message: Request, error: unknown): void {
     this.#answerError(message, error);
     this.close(isRing3Error(error) ? error.message : String(error));
   }
@@ -439,6 +440,17 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost {
         throw refusal("EINVAL", `${commandName(message.command)} came before VERSION`);
       }
       proposal = readProposal(message.payload);
+    } catch (error) {
+      this.#refuse(message, error);
+      return;
+    }
+    const { settling } = this.#fn;
+    if (settling === undefined) this.#admit(message, proposal);
+    else this.#admitLater(message, proposal, settling);
+  }
+
+  #admit(message: Request, proposal: Proposal): void {
+    try {
       this.#host.admit(this);
     } catch (error) {
       this.#refuse(message, error);
@@ -447,7 +459,26 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost {
     this.#open(message, proposal);
   }
 
-  #open(message: Message, proposal: Proposal): void {
+  /** The function is being reset after its last client: this one hears from us once that is done. */
+  #admitLater({ id, command, flags }: Request, proposal: Proposal, settling: Promise<void>): void {
+    this.#waiting = true;
+    this.#rewatch("hang-up");
+    void settling.then(() => {
+      if (this.#state !== "greeting") return;
+      this.#waiting = false;
+      try {
+        this.#admit({ id, command, flags }, proposal);
+      } catch (error) {
+        this.breakOff(asRing3Error(error));
+        return;
+      }
+      if (this.closed) return;
+      this.#rewatch(this.connection.sending ? "writable" : "readable");
+      this.#pump();
+    });
+  }
+
+  #open(message: Request, proposal: Proposal): void {
     const { options } = this.#host;
     this.#state = "open";
     const ours = options.maximumTransferBytes ?? DEFAULT_TRANSFER_BYTES;

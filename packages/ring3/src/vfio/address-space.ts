@@ -4,6 +4,7 @@ import { isRing3Error, Ring3Error } from "../binary/error.ts";
 import { type HostPaths, thisMachine } from "../host/paths.ts";
 import { defaultArena } from "../linux/arena-memory.ts";
 import type { FileDescriptor } from "../linux/file-descriptor.ts";
+import type { Pointable } from "../linux/pointers.ts";
 import type { Arena } from "../memory/arena.ts";
 import { IovaAllocator, type IovaPlacement } from "../memory/iova-allocator.ts";
 import type { DmaLimits, DmaPermission } from "../pci/function.ts";
@@ -130,10 +131,10 @@ export class AddressSpace implements Disposable {
     if (left === 0) throw this.#mappingsExhausted();
   }
 
-  map(offset: number, size: number, iova: number, permission: DmaPermission): void {
+  map(memory: Pointable, size: number, iova: number, permission: DmaPermission): void {
     const iommu = this.#live();
     try {
-      iommu.map(this.arena, offset, size, iova, permission);
+      iommu.map(memory, size, iova, permission);
     } catch (error) {
       throw this.#explainMapFailure(error, size);
     }

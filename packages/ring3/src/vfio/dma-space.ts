@@ -15,6 +15,8 @@ export class VfioDmaSpace implements DmaSpace {
   readonly arena: Arena;
   readonly #space: AddressSpace;
   readonly #buffers: Set<MappedBuffer> = new Set();
+  /** Mappings of memory outside the arena. */
+  readonly #foreign: Set<Disposable> = new Set();
   readonly #noIommu: boolean;
   #ended: Ring3Error | undefined;
 
@@ -66,10 +68,34 @@ export class VfioDmaSpace implements DmaSpace {
     }
   }
 
+  /** Maps memory of this process outside the arena, at `iova`. */
+  mapBytes(bytes: Uint8Array, options: DmaMapOptions & { readonly iova: number }): Disposable {
+    this.#checkOpen();
+    this.#space.checkRoom(bytes.length);
+    const { permission = "read-write" } = options;
+    const iova = this.#space.takeIova(bytes.length, options);
+    try {
+      this.#space.map(bytes, bytes.length, iova, permission);
+    } catch (error) {
+      this.#space.releaseIova(iova);
+      throw error;
+    }
+    const mapping: Disposable = {
+      [Symbol.dispose]: () => {
+        if (!this.#foreign.delete(mapping)) return;
+        this.#space.unmap(iova);
+        this.#space.releaseIova(iova);
+      },
+    };
+    this.#foreign.add(mapping);
+    return mapping;
+  }
+
   unmapAll(): void {
     // One call removes everything, unless other functions have mappings here too.
     if (this.#buffers.size > 64 && this.#space.functions === 1) this.#space.unmapEverything();
     for (const buffer of Array.from(this.#buffers)) buffer[Symbol.dispose]();
+    for (const mapping of Array.from(this.#foreign)) mapping[Symbol.dispose]();
   }
 
   /** Where each live buffer lies, for workers. */
@@ -94,7 +120,7 @@ export class VfioDmaSpace implements DmaSpace {
     const iova = this.#takeIova(size, placements);
     const permission = placements[0]?.permission ?? "read-write";
     try {
-      this.#space.map(offset, size, iova, permission);
+      this.#space.map({ arena: this.arena, offset }, size, iova, permission);
     } catch (error) {
       this.#space.releaseIova(iova);
       throw error;

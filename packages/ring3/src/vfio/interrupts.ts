@@ -69,6 +69,11 @@ class KernelInterrupts implements InterruptControl<EventFd> {
     return this.#device.setEventfds(indexes[kind], first, numbers);
   }
 
+  attach(kind: InterruptKind, first: number, descriptors: readonly (number | undefined)[]): number {
+    const numbers = descriptors.map((descriptor) => descriptor ?? -1);
+    return this.#device.setEventfds(indexes[kind], first, numbers);
+  }
+
   disconnect(kind: InterruptKind): void {
     this.#device.disableIrqs(indexes[kind]);
   }

@@ -1,6 +1,6 @@
 // What both kernel interfaces offer to map memory for devices, so that everything above is written once.
 import type { FileDescriptor } from "../linux/file-descriptor.ts";
-import type { Arena } from "../memory/arena.ts";
+import type { Pointable } from "../linux/pointers.ts";
 import type { IovaRange } from "../memory/iova-allocator.ts";
 import type { DmaPermission } from "../pci/function.ts";
 
@@ -25,7 +25,7 @@ export interface Iommu extends Disposable {
   pageSizes(): readonly number[];
   /** `undefined` where there is no limit that the kernel tells. */
   mappingsLeft(): number | undefined;
-  map(arena: Arena, offset: number, size: number, iova: number, permission: DmaPermission): void;
+  map(memory: Pointable, size: number, iova: number, permission: DmaPermission): void;
   unmap(iova: number, size: number): void;
   /** Removes every mapping by one call, where the kernel can. */
   unmapEverything(): boolean;

@@ -4,7 +4,7 @@ import { Ring3Error } from "../binary/error.ts";
 import { systemCallError } from "../linux/errno.ts";
 import type { FileDescriptor } from "../linux/file-descriptor.ts";
 import { ioctl, tryIoctl } from "../linux/ioctl.ts";
-import type { Arena } from "../memory/arena.ts";
+import type { Pointable } from "../linux/pointers.ts";
 import type { IovaRange } from "../memory/iova-allocator.ts";
 import type { DmaPermission } from "../pci/function.ts";
 import {
@@ -78,9 +78,9 @@ export class Type1 implements Iommu {
       : DmaAvailCapability.from(capability).avail;
   }
 
-  map(arena: Arena, offset: number, size: number, iova: number, permission: DmaPermission): void {
+  map(memory: Pointable, size: number, iova: number, permission: DmaPermission): void {
     const request = { argsz: Type1Map.size, flags: mapFlags[permission], iova: BigInt(iova), size: BigInt(size) };
-    const pointer = { at: Type1Map.offsets.vaddr, memory: { arena, offset } };
+    const pointer = { at: Type1Map.offsets.vaddr, memory };
     ioctl(this.#container, "VFIO_IOMMU_MAP_DMA", ContainerCall.IOMMU_MAP_DMA, Type1Map.bytes(request), [pointer]);
   }
 
@@ -153,7 +153,13 @@ export class Type1 implements Iommu {
           bitmapSize: BigInt(bitmap.length),
         });
         const pointer = { at: Type1DirtyBitmap.offsets.data, memory: bitmap };
-        const result = tryIoctl(this.#container, ContainerCall.IOMMU_DIRTY_PAGES, request, [pointer]);
+        const result = tryIoctl(
+          this.#container,
+          ContainerCall.IOMMU_DIRTY_PAGES,
+          request,
+          [pointer],
+          "VFIO_IOMMU_DIRTY_PAGES",
+        );
         if (result < 0) throw systemCallError("ioctl VFIO_IOMMU_DIRTY_PAGES GET_BITMAP", -result);
         return bitmap;
       },

@@ -21,7 +21,7 @@ export interface BarModel {
   write64(bar: BarIndex, offset: number, value: bigint): void;
 }
 
-interface BarParts {
+export interface BarParts {
   readonly declaration: BarDeclaration | undefined;
   readonly arena: () => Arena;
   readonly model: BarModel;
@@ -70,6 +70,11 @@ export class VirtualBar {
   /** Runs of plain memory, ascending; clients may map them. */
   get areas(): readonly BarArea[] {
     return this.#areas;
+  }
+
+  /** Whether clients in other processes may map the areas: they are this process's own memory. */
+  get shareable(): boolean {
+    return true;
   }
 
   /** The area that holds a byte. */

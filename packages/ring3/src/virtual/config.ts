@@ -24,6 +24,13 @@ export type ResetKind = "conventional" | "flr" | "d3hot";
 
 const { MEMORY, IO } = Header.COMMAND.fields;
 
+/** What makes a config space the front of another one: a subclass then decides what is read and written. */
+export interface ConfigFront {
+  readonly size: 256 | 4096;
+  /** Called once everything is declared: the bytes and masks of the front's own copy. */
+  prepare(bits: ConfigBits): void;
+}
+
 /** Config space as the function itself holds it. */
 export class VirtualConfig {
   readonly size: 256 | 4096;
@@ -45,7 +52,7 @@ export class VirtualConfig {
    * Throws `DECLARATION_INVALID`, `BAR_CONFLICT` or `CAPABILITY_CONFLICT` where the declaration contradicts itself.
    * `listener` hears what registers ask of the function.
    */
-  constructor(declaration: FunctionDeclaration, listener: ConfigListener = {}) {
+  constructor(declaration: FunctionDeclaration, listener: ConfigListener = {}, front?: ConfigFront) {
     const builders: readonly CapabilityBuilder[] = declaration.capabilities ?? [];
     const express = builders.some(isExpress);
     this.name = functionName(declaration);
@@ -55,10 +62,10 @@ export class VirtualConfig {
     for (const builder of builders) builder.check?.({ bars: this.bars, express });
     const placement = placeCapabilities(builders);
     this.#placement = placement;
-    this.size = placement.size;
+    this.size = front?.size ?? placement.size;
     const bits = new ConfigBits(placement.extent);
     this.#bits = bits;
-    this.#bus = new ConfigBus(placement.size, bits, (error) => listener.fault?.(error));
+    this.#bus = new ConfigBus(this.size, bits, (error) => listener.fault?.(error));
     declareHeader(bits, declaration, this.bars, { first: placement.first, express });
     const host: PlaceHost = {
       bits,
@@ -73,6 +80,7 @@ export class VirtualConfig {
       },
     };
     for (const placed of placement.placed) this.#build(placed, host);
+    front?.prepare(bits);
   }
 
   #build(placed: PlacedCapability, host: PlaceHost): void {

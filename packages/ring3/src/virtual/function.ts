@@ -4,12 +4,14 @@
 import { isRing3Error, Ring3Error } from "../binary/error.ts";
 import type { Arena } from "../memory/arena.ts";
 import { defaultArena } from "../memory/default-arena.ts";
+import type { IovaRange } from "../memory/iova-allocator.ts";
 import { AdvancedErrorReporting } from "../pci/capabilities/advanced-error-reporting.ts";
 import { PowerManagement } from "../pci/capabilities/power-management.ts";
 import type { BarIndex, FunctionIdentity, ResetMethod } from "../pci/function.ts";
 import { Header } from "../pci/header.ts";
 import { BarAccess } from "./bar-access.ts";
-import { VirtualBar } from "./bars.ts";
+import { type BarParts, VirtualBar } from "./bars.ts";
+import type { ConfigListener } from "./capability-builder.ts";
 import { type ResetKind, VirtualConfig } from "./config.ts";
 import type { FunctionDeclaration } from "./declaration.ts";
 import type { AerInjection } from "./error-recording.ts";
@@ -22,6 +24,19 @@ import { FunctionModel } from "./model.ts";
 import { decodeState, encodeState, type StateRecord } from "./state.ts";
 import { StateFields } from "./state-fields.ts";
 import { readUserRegisters, writeUserRegisters } from "./user-registers.ts";
+
+/** What a function is put together from: a subclass that is a front of something else brings its own. */
+export interface FunctionFactory {
+  config(declaration: FunctionDeclaration, listener: ConfigListener): VirtualConfig;
+  interrupts(config: VirtualConfig): VirtualInterrupts;
+  bar(index: BarIndex, parts: BarParts): VirtualBar;
+}
+
+const ownParts: FunctionFactory = {
+  config: (declaration, listener) => new VirtualConfig(declaration, listener),
+  interrupts: (config) => new VirtualInterrupts(config),
+  bar: (index, parts) => new VirtualBar(index, parts),
+};
 
 /** Who uses a function: one at a time. */
 export interface FunctionHost {
@@ -63,17 +78,18 @@ export class VirtualFunction extends FunctionModel implements Disposable {
   #removed: Ring3Error | undefined;
 
   /** Throws `DECLARATION_INVALID`, `CAPABILITY_CONFLICT`, `BAR_CONFLICT` or `ARENA_FULL`. */
-  constructor(declaration: FunctionDeclaration) {
+  constructor(declaration: FunctionDeclaration, make: FunctionFactory = ownParts) {
     super(declaration);
     this.#arena = declaration.arena;
-    this.config = new VirtualConfig(declaration, {
+    this.config = make.config(declaration, {
       flr: () => this.#reset("flr", true),
       power: ({ state, softReset }) => this.#power(state, softReset),
       resize: (bar, size) => this.#resize(bar, size),
       fault: (error) => this.fail(error),
     });
-    this.interrupts = new VirtualInterrupts(this.config);
+    this.interrupts = make.interrupts(this.config);
     this.memory = new GuestMemory({
+      admit: (map) => this.admitMap(map),
       onMap: (map) => {
         this.#guard(() => this.onMap(map));
         this.events.emit("mapped", map);
@@ -88,8 +104,8 @@ export class VirtualFunction extends FunctionModel implements Disposable {
     const model = this.accesses();
     const msix = msixPlacementOf(this.interrupts);
     const arena = (): Arena => this.arena;
-    this.bars = ([0, 1, 2, 3, 4, 5] as const).map(
-      (index) => new VirtualBar(index, { declaration: config.bars[index], arena, model, msix }),
+    this.bars = ([0, 1, 2, 3, 4, 5] as const).map((index) =>
+      make.bar(index, { declaration: config.bars[index], arena, model, msix }),
     );
     this.#access = new BarAccess(this.bars, (error) => this.fail(error));
     this.rom = paddedRom(declaration.rom, config.barSize("rom"));
@@ -144,6 +160,21 @@ export class VirtualFunction extends FunctionModel implements Disposable {
   /** Why the function is gone, once it is. */
   get removed(): Ring3Error | undefined {
     return this.#removed;
+  }
+
+  /** Resolves once a client may connect, where the function is still busy with the one before; it never rejects. */
+  get settling(): Promise<void> | undefined {
+    return undefined;
+  }
+
+  /** Where a driver in this process may map memory for DMA; anywhere by default. */
+  get dmaRanges(): readonly IovaRange[] | undefined {
+    return undefined;
+  }
+
+  /** Whether the function can be saved and restored. */
+  get movable(): boolean {
+    return true;
   }
 
   /** Whether state of a client that vanished waits for it. */
@@ -272,6 +303,11 @@ export class VirtualFunction extends FunctionModel implements Disposable {
     config.set(Header.COMMAND, { IO: io, MEMORY: memory });
     this.#follow();
     return method;
+  }
+
+  /** What a client's reset does: {@link resetForUser}, in a function of which it takes its time. */
+  resetByUser(): ResetMethod | Promise<ResetMethod> {
+    return this.resetForUser();
   }
 
   /** The bare event, as hardware has it: BAR addresses and COMMAND are lost. */

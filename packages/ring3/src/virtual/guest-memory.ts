@@ -14,6 +14,8 @@ export type { MapBacking, MemoryMap } from "./guest-map.ts";
 export interface GuestMemoryOptions {
   /** Maps at most; 65,535 by default, as the kernel's limit is. */
   readonly maximum?: number;
+  /** Whether a map may be: throws where not, before anybody learns of it. */
+  readonly admit?: (map: MemoryMap) => void;
   readonly onMap?: (map: MemoryMap) => void;
   /** Before the map's backing is released: whoever kept a view lets go of it here. */
   readonly onUnmap?: (map: MemoryMap) => void;
@@ -61,8 +63,8 @@ export class GuestMemory {
 
   /**
    * Lets the device reach `size` bytes at `iova`. Throws `DMA_INVALID` for what is no range below 2^53, `DMA_MAP_EXISTS`
-   * (errno `EEXIST`) where a part is mapped already, `DMA_MAP_LIMIT` (`ENOSPC`) beyond {@link maximum}. Nothing is mapped
-   * and the backing is the caller's where it throws.
+   * (errno `EEXIST`) where a part is mapped already, `DMA_MAP_LIMIT` (`ENOSPC`) beyond {@link maximum}, and what the
+   * function says of a map that it does not take. Nothing is mapped and the backing is the caller's where it throws.
    */
   map(iova: number, size: number, permission: DmaPermission, backing: MapBacking): MemoryMap {
     checkRange(iova, size);
@@ -80,6 +82,12 @@ export class GuestMemory {
         `${size} bytes at IOVA ${hexAddress(iova)} overlap the ${other.size} bytes mapped at ${hexAddress(other.iova)}`,
         { errno: "EEXIST" },
       );
+    }
+    try {
+      this.#options.admit?.(map);
+    } catch (error) {
+      this.#table.removeBetween(iova, iova + 1);
+      throw error;
     }
     this.#mappedBytes += size;
     this.#options.onMap?.(map);
@@ -164,7 +172,10 @@ export class GuestMemory {
 
   // --- The model's side: access. A miss is a fault and throws `DMA_FAULT` -----------------------------------------
 
-  /** Reads memory, across maps where need be. Throws `DMA_FAULT`, with `target` undefined in content. */
+  /**
+   * Reads memory, across maps where need be. Throws `DMA_FAULT`, with `target` undefined in content. Where the client has to
+   * be asked, it and other clients of the process are served until it has answered: the model may be called meanwhile.
+   */
   read(iova: number, target: Uint8Array): void {
     const size = target.length;
     const map = this.#find(iova, size, "read");

@@ -9,7 +9,7 @@ import type { GuestMemory } from "./guest-memory.ts";
 
 const PAGE = 4096;
 /** As behind an IOMMU on a PC: 48 bits, without the window of interrupt messages. */
-const ranges: readonly IovaRange[] = [
+const anywhere: readonly IovaRange[] = [
   { first: 0, last: 0xfedf_ffff },
   { first: 0xfef0_0000, last: 2 ** 48 - 1 },
 ];
@@ -25,12 +25,14 @@ export interface InProcessMapping {
 export class InProcessDma implements DmaSpace {
   readonly arena: Arena;
   readonly #memory: GuestMemory;
-  readonly #iovas: IovaAllocator = new IovaAllocator(ranges);
+  readonly #iovas: IovaAllocator;
   readonly #buffers: Set<MappedBuffer> = new Set();
   #ended: Ring3Error | undefined;
 
-  constructor(arena: Arena, memory: GuestMemory) {
+  /** `ranges` is where IOVAs may lie. */
+  constructor(arena: Arena, memory: GuestMemory, ranges: readonly IovaRange[] = anywhere) {
     this.arena = arena;
+    this.#iovas = new IovaAllocator(ranges);
     this.#memory = memory;
   }
 

@@ -79,7 +79,7 @@ export function inProcessInterrupts(
       source: (counter) => counter,
       wake: (counter) => counter.signal(),
       connect(kind, first, counters) {
-        for (const [i, counter] of counters.entries()) device.connect(kind, first + i, counter);
+        device.connectAll(kind, first, counters);
         return 0;
       },
       disconnect: (kind) => device.disconnect(kind),

@@ -84,6 +84,11 @@ export class InProcessFunction implements PciFunction {
 
   constructor(device: VirtualFunction, options: InProcessOptions) {
     const address = options.address ?? device.name;
+    if (device.settling !== undefined) {
+      throw new Ring3Error("FUNCTION_BUSY", `${device.name} is being reset after its last user; await its settling`, {
+        errno: "EBUSY",
+      });
+    }
     device.connect({ name: `a driver in this process (${address})` });
     this.device = device;
     this.identity = { ...device.identity, address, backend: "in-process" };
@@ -115,7 +120,7 @@ export class InProcessFunction implements PciFunction {
         else this.#loop.follow();
       },
     );
-    this.dma = new InProcessDma(device.arena, device.memory);
+    this.dma = new InProcessDma(device.arena, device.memory, device.dmaRanges);
     this.power = this.#powerOf(device);
     this.#listen();
     this.#loop.wake();
@@ -142,7 +147,7 @@ export class InProcessFunction implements PciFunction {
   async reset(): Promise<ResetMethod> {
     this.#check();
     this.interrupts.disable();
-    const method = this.device.resetForUser();
+    const method = await this.device.resetByUser();
     this.config.invalidate();
     await new Promise<void>((resolve) => inLaterTurn(resolve));
     this.#check();

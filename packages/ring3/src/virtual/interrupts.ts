@@ -15,6 +15,8 @@ import { StateFields } from "./state-fields.ts";
 /** Where signals go: an eventfd, a counter. Called from the model's own call; it must not block or throw. */
 export interface InterruptSink {
   signal(): void;
+  /** The number of the eventfd behind it, where there is one: for functions that let somebody else raise it. */
+  readonly descriptor?: number;
 }
 
 export type InterruptKind = "intx" | "msi" | "msix" | "error" | "request";
@@ -170,6 +172,11 @@ export class VirtualInterrupts {
       this.table?.mask(vector, false);
       this.#deliverMsix(vector);
     }
+  }
+
+  /** Connects signals to the vectors from `first` on, as {@link connect} does each. */
+  connectAll(kind: InterruptKind, first: number, sinks: readonly (InterruptSink | undefined)[]): void {
+    for (const [i, sink] of sinks.entries()) this.connect(kind, first + i, sink);
   }
 
   /** Takes all signals of a kind away, and switches MSI or MSI-X off in config space. */

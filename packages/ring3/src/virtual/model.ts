@@ -54,6 +54,8 @@ export class FunctionModel {
   protected onPower(_state: VirtualPowerState): void {}
   /** DMA and messages became possible, or no longer are: COMMAND, the power state, a client's absence and `suspend` count. */
   protected onBusMaster(_on: boolean): void {}
+  /** Whether a map may be: throws a `Ring3Error`, which the client gets, where not. */
+  protected admitMap(_map: MemoryMap): void {}
   protected onMap(_map: MemoryMap): void {}
   /** A map is gone: let go of it and of every view of it now, before its memory is. */
   protected onUnmap(_map: MemoryMap): void {}

@@ -23,6 +23,7 @@ import { PacketPool } from "../net/packet-pool.ts";
 import type { Packets } from "../net/packets.ts";
 import { ReceiveWait } from "../net/receive-wait.ts";
 import type { Chip, ChipSetup } from "./chip.ts";
+import { removedError, watchFunction } from "./function-watch.ts";
 import { GigabitInterrupts } from "./interrupts.ts";
 import { GigabitQueue } from "./queue.ts";
 import { allocateQueue, type QueueMemory } from "./queue-memory.ts";
@@ -58,7 +59,7 @@ export class GigabitDevice implements NetDevice {
   readonly #mode: ReceiveMode;
   readonly #own: OwnQueue[] = [];
   readonly #workers: Map<number, WorkerQueue> = new Map();
-  readonly #listening: Disposable[] = [];
+  #listening: Disposable | undefined;
   readonly #ownPool: boolean;
   readonly #recovery: Recovery;
   #watch: Disposable | undefined;
@@ -109,7 +110,11 @@ export class GigabitDevice implements NetDevice {
       const { mtu } = device.#setup;
       device.#checkMtu(mtu);
       device.#allocate();
-      device.#watchFunction();
+      device.#listening = watchFunction(fn, {
+        recover: (reason) => void device.#recover(reason),
+        end: (error) => void device.#end(error),
+        letGo: () => void device.#letGo(),
+      });
       fn.busMaster = true;
       await device.#bringUp();
       device.#keepWatch();
@@ -427,35 +432,6 @@ export class GigabitDevice implements NetDevice {
     Atomics.store(signedWords(this.#fn.dma.arena, state, STATE_WORDS), StateWord.CONTROL, value);
   }
 
-  #watchFunction(): void {
-    const { events, gone } = this.#fn;
-    const onGone = (): void => {
-      const { reason } = gone;
-      void this.#end(isRing3Error(reason) ? reason : new Ring3Error("FUNCTION_REMOVED", String(reason)));
-    };
-    gone.addEventListener("abort", onGone, { once: true });
-    this.#listening.push(
-      { [Symbol.dispose]: () => gone.removeEventListener("abort", onGone) },
-      events.on("removal-requested", () => void this.#letGo()),
-      events.on("removed", ({ reason }) => void this.#end(removedError(this.#fn, reason))),
-      events.on("error", ({ description }) => void this.#recover(description)),
-      events.on("recovered", ({ description }) => void this.#recoverAnew(description)),
-      events.on("resumed", ({ sleptMs }) => void this.#recoverAnew(`the machine slept for ${sleptMs} ms`)),
-      events.on("reset", () => void this.#recoverAnew("somebody reset the function")),
-      events.on("power", ({ state }) => {
-        if (state === "D0") void this.#recoverAnew("the function was powered down");
-      }),
-    );
-  }
-
-  /** The function may have lost its bus mastery as well. */
-  #recoverAnew(reason: string): Promise<void> {
-    this.#touch(() => {
-      this.#fn.busMaster = true;
-    });
-    return this.#recover(reason);
-  }
-
   async #letGo(): Promise<void> {
     await this.#end(removedError(this.#fn, "it was requested back"));
     await this.#fn[Symbol.asyncDispose]();
@@ -472,7 +448,7 @@ export class GigabitDevice implements NetDevice {
 
   async #finish(error: Ring3Error): Promise<void> {
     this.#failure = error;
-    for (const listening of this.#listening.splice(0)) listening[Symbol.dispose]();
+    this.#listening?.[Symbol.dispose]();
     this.#watch?.[Symbol.dispose]();
     for (const { queue, wait } of this.#own) {
       this.#control(queue.place.state, QueueControl.ENDED);
@@ -525,10 +501,4 @@ function steeredQueues(chip: Chip, own: number, workers: readonly number[]): rea
 /** Buffers for rings that are full both ways, and as many again for the program. */
 function poolBuffers(queues: number, entries: number): number {
   return Math.max(1, queues) * entries * 3;
-}
-
-function removedError(fn: PciFunction, reason: string): Ring3Error {
-  const { gone } = fn;
-  if (gone.aborted && isRing3Error(gone.reason)) return gone.reason;
-  return new Ring3Error("FUNCTION_REMOVED", `${fn.identity.address} was taken away: ${reason}`);
 }

@@ -1,8 +1,6 @@
 // The tap that does harm: for each occasion it asks each fault of the plan whether it strikes.
 import type { CompletionPlaces } from "../../binary/completion-places.ts";
-import type { PciFunction } from "../../pci/function.ts";
 import { inLaterTurn, keepAlive } from "../../virtual/turns.ts";
-import type { TappedFunction } from "../tap/function.ts";
 import { PassingTap } from "../tap/pass.ts";
 import type { Area, BytesTarget, DeviceWrite, InterruptKind, Target, WideTarget, Width } from "../tap/tap.ts";
 import type { AccessDecoder } from "../trace/decoder.ts";
@@ -16,6 +14,19 @@ export interface Injection {
   readonly fault: number;
   readonly kind: FaultKind;
   readonly description: string;
+}
+
+/** The function to which faults happen, seen from either side. */
+export interface FaultTarget {
+  readonly gone: boolean;
+  /** The driver's memory, where it can be seen. */
+  view(iova: number, size: number): Uint8Array | undefined;
+  /** Signals a vector as if the function had. */
+  raise(vector: number, count: number): void;
+  tell(what: "error" | "recovered", description: string): void;
+  remove(reason: string): void;
+  /** Resets the function behind its driver's back; resolves when it answers again. */
+  reset(): Promise<void>;
 }
 
 interface TapOptions {
@@ -39,8 +50,7 @@ const COMPLETION_BYTES = 16;
 export class FaultTap extends PassingTap {
   readonly #armed: readonly Armed[];
   readonly #options: TapOptions;
-  #fn: TappedFunction | undefined;
-  #inner: PciFunction | undefined;
+  #target: FaultTarget | undefined;
   /** The link is down, or the function is gone and nobody knows it yet. */
   #silent = false;
   readonly #timers: Set<Disposable> = new Set();
@@ -57,10 +67,9 @@ export class FaultTap extends PassingTap {
     });
   }
 
-  /** The function that has this tap, and the one behind it. */
-  attach(fn: TappedFunction, inner: PciFunction): void {
-    this.#fn = fn;
-    this.#inner = inner;
+  /** The function that has this tap. */
+  attach(target: FaultTarget): void {
+    this.#target = target;
   }
 
   override read(area: Area, target: Target, offset: number, width: Width): number {
@@ -83,7 +92,7 @@ export class FaultTap extends PassingTap {
   override write(area: Area, target: Target, offset: number, width: Width, value: number): void {
     if (this.#strikesFirst(area, "write", offset, width)) return;
     if (area.space === "bar" && width === 4) {
-      const view = (iova: number, size: number): Uint8Array | undefined => this.#fn?.dma.view(iova, size);
+      const view = (iova: number, size: number): Uint8Array | undefined => this.#target?.view(iova, size);
       this.#options.completions?.written(area.bar, area.base + offset, value, view);
     }
     super.write(area, target, offset, width, value);
@@ -110,7 +119,7 @@ export class FaultTap extends PassingTap {
         this.#injected(armed, `${count} of ${kind} ${vector} lost`);
       } else {
         this.#injected(armed, `${count} of ${kind} ${vector} comes ${fault.delayMs} ms later`);
-        this.#later(fault.delayMs, () => this.#fn?.interrupts.raise(vector, count));
+        this.#later(fault.delayMs, () => this.#target?.raise(vector, count));
       }
       return 0;
     }
@@ -172,46 +181,44 @@ export class FaultTap extends PassingTap {
         continue;
       const vector = fault.vector ?? 0;
       this.#injected(armed, `vector ${vector} signalled by nobody`);
-      inLaterTurn(() => this.#fn?.interrupts.raise(vector, 1));
+      inLaterTurn(() => this.#target?.raise(vector, 1));
     }
   }
 
   #linkDown(armed: Armed, forMs: number, place: string): void {
     this.#injected(armed, `the link goes down for ${forMs} ms at a ${place}`);
     this.#silent = true;
-    this.#later(0, () => this.#fn?.tell("error", { description: "the link is down" }));
+    this.#later(0, () => this.#target?.tell("error", "the link is down"));
     this.#later(forMs, () => this.#comeBack("the link is up again"));
   }
 
   #remove(armed: Armed, noticedMs: number, place: string): void {
     this.#injected(armed, `the function vanishes at a ${place}`);
     this.#silent = true;
-    this.#later(noticedMs, () => this.#fn?.remove("it vanished (a fault of the plan)"));
+    this.#later(noticedMs, () => this.#target?.remove("it vanished (a fault of the plan)"));
   }
 
   #error(armed: Armed, severity: "non-fatal" | "fatal", recoverMs: number, place: string): void {
     this.#injected(armed, `a ${severity} error is reported at a ${place}`);
     this.#silent = severity === "fatal";
     const description = `the platform reported an uncorrected error: ${severity}`;
-    this.#later(0, () => this.#fn?.tell("error", { description }));
+    this.#later(0, () => this.#target?.tell("error", description));
     this.#later(recoverMs, () => {
       if (severity === "fatal") this.#comeBack("the function was reset after a fatal error");
-      else this.#fn?.tell("recovered", { description: "the error was not fatal; nothing was reset" });
+      else this.#target?.tell("recovered", "the error was not fatal; nothing was reset");
     });
   }
 
   /** A link that was retrained, and a platform that recovers, leave a function that was reset. */
   #comeBack(description: string): void {
-    const fn = this.#fn;
-    const inner = this.#inner;
-    if (fn === undefined || inner === undefined || fn.gone.aborted) return;
-    const resets = inner.resetMethods.length > 0;
-    fn.resetBehind(resets ? () => inner.reset() : async () => "unknown").then(
+    const target = this.#target;
+    if (target === undefined || target.gone) return;
+    target.reset().then(
       () => {
         this.#silent = false;
-        fn.tell("recovered", { description });
+        target.tell("recovered", description);
       },
-      (error: unknown) => fn.remove(`it could not be reset (${String(error)})`),
+      (error: unknown) => target.remove(`it could not be reset (${String(error)})`),
     );
   }
 

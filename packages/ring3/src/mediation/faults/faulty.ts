@@ -46,6 +46,15 @@ export function faulty(fn: PciFunction, plan: FaultPlan, options: FaultyOptions 
   const decoder = new AccessDecoder(fn.config.readBytes(0, fn.config.size), options.registers);
   const tap = new FaultTap(checked, decoder, options);
   const watched = new TappedFunction(fn, tap, { bounced, passthrough: options.passthrough ?? [] });
-  tap.attach(watched, fn);
+  tap.attach({
+    get gone() {
+      return watched.gone.aborted;
+    },
+    view: (iova, size) => watched.dma.view(iova, size),
+    raise: (vector, count) => watched.interrupts.raise(vector, count),
+    tell: (what, description) => watched.tell(what, { description }),
+    remove: (reason) => watched.remove(reason),
+    reset: () => watched.resetBehind(fn.resetMethods.length > 0 ? () => fn.reset() : async () => "unknown"),
+  });
   return watched;
 }

@@ -1,3 +1,4 @@
+export { DeviceFaults, type DeviceFaultsOptions } from "./device-faults.ts";
 export { type FaultyOptions, faulty, type Injection } from "./faulty.ts";
 export {
   checkFaultPlan,

@@ -33,8 +33,8 @@ export interface ReplayResult {
 }
 
 /**
- * A device that answers from a recording. After a departure it is as if unplugged: reads give ones, so that the driver ends.
- * Each client begins at the beginning.
+ * A device that answers from a recording. After a departure reads give ones and the function is asked back, so that the
+ * driver ends. Each client begins at the beginning.
  *
  * @example
  * import { readFileSync } from "node:fs";
@@ -125,7 +125,7 @@ export class ReplayDevice extends VirtualFunction {
       this.#script,
       this.#options.order ?? "state",
       {
-        signal: ({ interrupt, vector, count }) => {
+        signal: (interrupt, vector, count) => {
           for (let i = 0; i < count; i++) {
             if (this.interrupts.connected(interrupt, vector)) this.interrupts.trigger(interrupt, vector);
             else this.interrupts.raise(vector);
@@ -159,6 +159,7 @@ export class ReplayDevice extends VirtualFunction {
     this.#told = true;
     this.#options.onDeparture?.(departure);
     this.fail(new Ring3Error("REPLAY_DEPARTURE", departureText(departure)));
+    this.requestRemoval();
   }
 }
 

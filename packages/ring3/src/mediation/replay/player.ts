@@ -2,14 +2,14 @@
 // device did in between. Hard about it: a driver that polls looks more or less often than it did then, and may touch
 // registers that have nothing to do with each other in another order; none of that is a departure.
 import { Mappings } from "./mappings.ts";
-import type { AccessStep, Script, Step } from "./script.ts";
+import type { AccessStep, Script, SignalStep, Step } from "./script.ts";
 
 /** `strict`: every access as it was. `state`: polls may be more or fewer, independent accesses may change places. */
 export type ReplayOrder = "strict" | "state";
 
 /** What the player does to the driver. */
 export interface Stage {
-  signal(step: Extract<Step, { kind: "signal" }>): void;
+  signal(interrupt: SignalStep["interrupt"], vector: number, count: number): void;
   write(map: number, iova: number, bytes: Uint8Array): void;
   /** Calls in a later turn of the event loop. */
   later(act: () => void): void;
@@ -49,6 +49,8 @@ export class Player {
   #made = 0;
   #departure: Departure | undefined;
   #releasing = false;
+  /** The device wrote to memory and has not signalled since. */
+  #untold = false;
 
   /** `describe` names an access as the recording would. */
   constructor(script: Script, order: ReplayOrder, stage: Stage, describe: (access: CameAccess) => string) {
@@ -56,7 +58,10 @@ export class Player {
     this.#order = order;
     this.#stage = stage;
     this.#describe = describe;
-    for (const step of script.steps) if (isAccessStep(step)) step.done = false;
+    for (const step of script.steps) {
+      if (isAccessStep(step)) step.done = false;
+      else if (step.kind === "signal") step.left = step.count;
+    }
     this.advance();
   }
 
@@ -104,6 +109,7 @@ export class Player {
       return false;
     }
     if (!this.#checkMemory(step)) return false;
+    this.#passReads(step);
     step.done = true;
     this.#made++;
     this.advance();
@@ -120,6 +126,29 @@ export class Player {
 
   /** Does what is the device's turn, up to what is the driver's. */
   advance(): void {
+    this.#doDeviceSteps();
+    if (this.#untold && this.#departure === undefined) this.#signalEarly();
+  }
+
+  /**
+   * A driver that saw by looking what the device wrote had its interrupt later. This one may not look, and wait for it.
+   */
+  #signalEarly(): void {
+    this.#untold = false;
+    for (const [, step] of this.#stepsAhead()) {
+      if (step.kind !== "signal" || step.left === 0) continue;
+      this.#signal(step, 1);
+      return;
+    }
+  }
+
+  #signal(step: SignalStep, count: number): void {
+    this.#untold = false;
+    step.left -= count;
+    if (count > 0) this.#stage.signal(step.interrupt, step.vector, count);
+  }
+
+  #doDeviceSteps(): void {
     const { steps } = this.#script;
     for (; this.#position < steps.length && this.#departure === undefined; this.#position++) {
       const step = steps[this.#position] as Step;
@@ -136,12 +165,13 @@ export class Player {
   #perform(step: Exclude<Step, AccessStep>): boolean {
     if (step.kind === "map") this.mappings.expect(step.map, step.iova, step.size);
     else if (step.kind === "unmap") this.mappings.forget(step.map);
-    else if (step.kind === "signal") this.#stage.signal(step);
+    else if (step.kind === "signal") this.#signal(step, step.left);
     else if (step.kind === "device") {
       const live = this.mappings.live(step.map);
       if (live === undefined) return false;
       this.mappings.wrote(step.map, step.offset, step.bytes);
       this.#stage.write(step.map, live.iova + step.offset, step.bytes);
+      this.#untold = true;
     }
     return true;
   }
@@ -156,11 +186,21 @@ export class Player {
       let at = this.#position;
       while (isRead(steps[at])) at++;
       const step = steps[at];
-      if (at === this.#position || step === undefined) return;
-      if (step.kind !== "device" && step.kind !== "signal" && step.kind !== "map") return;
+      if (at === this.#position || (step?.kind !== "device" && step?.kind !== "signal")) return;
+      this.#passReads(step);
       this.#position = at;
       this.advance();
     });
+  }
+
+  /** Reads before `until` are not made any more: what they would have given is what stands there now. */
+  #passReads(until: Step): void {
+    for (const [, step] of this.#stepsAhead()) {
+      if (step === until) return;
+      if (step.kind !== "read" || step.done) continue;
+      step.done = true;
+      this.#last.set(placeOf(step), step.value);
+    }
   }
 
   /** With the strict order: the access that must come now. */

@@ -140,3 +140,34 @@ test("what cannot be replayed is refused", () => {
   const header = { trace: 1, started: "2026-11-29T00:00:00.000Z" };
   assert.throws(() => new ReplayDevice({ header, events: [] }), { code: "REPLAY_INVALID" });
 });
+
+test("what a driver does not look at does not hold up the device, and it finds what it would have found", async () => {
+  const trace = await record(inProcess(new EduDevice()), async (fn) => {
+    const bar = fn.bar(0);
+    const [interrupt] = fn.interrupts.msi(1);
+    fn.busMaster = true;
+    bar.write32(0x20, 0x80);
+    bar.read32(0x20);
+    bar.write32(0x08, 5);
+    bar.read32(0x20);
+    await interrupt?.next();
+    bar.read32(0x24);
+    bar.write32(0x64, 1);
+    bar.read32(0x24);
+  });
+  const device = new ReplayDevice(trace);
+  await using fn = inProcess(device);
+  const bar = fn.bar(0);
+  const [interrupt] = fn.interrupts.msi(1);
+  fn.busMaster = true;
+  // Idle before the first access, and no look at STATUS.
+  await new Promise((resolve) => setImmediate(resolve));
+  bar.write32(0x20, 0x80);
+  bar.write32(0x08, 5);
+  assert.equal(await interrupt?.next({ timeoutMs: 5000 }), 1);
+  assert.equal(bar.read32(0x20) & 0x80, 0x80);
+  assert.equal(bar.read32(0x24), 1);
+  bar.write32(0x64, 1);
+  assert.equal(bar.read32(0x24), 0);
+  assert.deepEqual([device.result.departure, device.result.missing], [undefined, undefined]);
+});

@@ -20,16 +20,29 @@ export interface AccessStep {
   done: boolean;
 }
 
+/** Signals of a vector. */
+export interface SignalStep {
+  readonly kind: "signal";
+  readonly interrupt: InterruptKind;
+  readonly vector: number;
+  readonly count: number;
+  /** Those that were not sent yet. */
+  left: number;
+}
+
 export type Step =
   | AccessStep
   /** The device wrote to a mapping. */
   | { readonly kind: "device"; readonly map: number; readonly offset: number; readonly bytes: Uint8Array }
   /** The driver wrote to a mapping, before its next access. */
   | { readonly kind: "driver"; readonly map: number; readonly offset: number; readonly bytes: Uint8Array }
-  | { readonly kind: "signal"; readonly interrupt: InterruptKind; readonly vector: number; readonly count: number }
+  | SignalStep
   | { readonly kind: "map"; readonly map: number; readonly iova: number; readonly size: number }
   | { readonly kind: "unmap"; readonly map: number }
   | { readonly kind: "reset" };
+
+/** Of one event at most. */
+const MOST_SIGNALS = 65536;
 
 export interface Script {
   readonly open: OpenEvent;
@@ -71,7 +84,7 @@ export function scriptOf({ events }: Trace, fn = 0): Script {
 function stepsOf(event: TraceEvent): Step[] {
   switch (event.type) {
     case "interrupt":
-      return [{ kind: "signal", interrupt: event.kind, vector: event.vector, count: Math.min(event.count, 65536) }];
+      return [signalStep(event.kind, event.vector, Math.min(event.count, MOST_SIGNALS))];
     case "map":
       return [{ kind: "map", map: event.map, iova: event.iova, size: event.size }];
     case "unmap":
@@ -83,6 +96,10 @@ function stepsOf(event: TraceEvent): Step[] {
     default:
       return [];
   }
+}
+
+function signalStep(interrupt: InterruptKind, vector: number, count: number): SignalStep {
+  return { kind: "signal", interrupt, vector, count, left: count };
 }
 
 /** A run as the accesses that a device sees of it: aligned, the widest of up to 4 bytes. */

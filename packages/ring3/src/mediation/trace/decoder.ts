@@ -1,25 +1,66 @@
 // Names and fields for accesses: of BARs by a register map, of config space by the declarations and by where the function's
 // capabilities lie. Hard about it: it runs for every access, so a place is looked up by table and a value that was seen last
 // time is not taken apart again.
+import { Ring3Error } from "../../binary/error.ts";
 import type { Field } from "../../binary/field.ts";
 import type { DeviceRegisters, RegisterMap } from "../../binary/register-map.ts";
 import { bytesConfigAccess, ConfigSpace } from "../../pci/config-space.ts";
+import { capabilityName } from "../../pci/capability-ids.ts";
 import { Header, Header0, Header1, Header2 } from "../../pci/header.ts";
 import type { RegisterGroup } from "../../pci/register.ts";
 import { capabilityGroups } from "../../pci/register-groups.ts";
 import type { DecodedValue } from "./event.ts";
 
-/** Fields of a register, each with how many bits of it lie before the register's first. */
 interface Place {
   readonly name: string;
   readonly offset: number;
   readonly width: number;
-  readonly fields: readonly (readonly [name: string, field: Field])[];
+  readonly fields: readonly PlacedField[];
   /** What was decoded last: of which access. */
   lastOffset: number;
   lastWidth: number;
   lastValue: number;
   last: DecodedValue | undefined;
+}
+
+interface PlacedField {
+  readonly name: string;
+  readonly field: Field;
+  /** `"NAME":` */
+  readonly json: string;
+}
+
+/** A value taken apart: as text at once, which is what a trace writes, and as an object when somebody asks. */
+class Decoded implements DecodedValue {
+  readonly register: string;
+  readonly json: string;
+  readonly #parts: readonly [field: PlacedField, value: number][];
+  #fields: Record<string, number> | undefined;
+
+  constructor(register: string, parts: readonly [field: PlacedField, value: number][]) {
+    this.register = register;
+    this.#parts = parts;
+    let json = `,"register":"${register}"`;
+    for (let i = 0; i < parts.length; i++) {
+      const [{ json: name }, value] = parts[i] as [PlacedField, number];
+      json += i === 0 ? `,"fields":{${name}${value}` : `,${name}${value}`;
+    }
+    this.json = parts.length === 0 ? json : `${json}}`;
+  }
+
+  get fields(): Readonly<Record<string, number>> {
+    this.#fields ??= Object.fromEntries(this.#parts.map(([{ name }, value]) => [name, value]));
+    return this.#fields;
+  }
+}
+
+/** Names go into JSON as they are. */
+function checkedName(name: string): string {
+  if (/^[\x20-\x21\x23-\x5b\x5d-\x7e]+$/.test(name)) return name;
+  throw new Ring3Error(
+    "REGISTER_MAP_INVALID",
+    `${JSON.stringify(name)} is no name for a register or field: plain ASCII, no quotes`,
+  );
 }
 
 /** Places by each byte that they cover. */
@@ -28,10 +69,12 @@ class PlaceTable {
 
   add(name: string, offset: number, width: number, fields: Readonly<Record<string, Field>> = {}): void {
     const place: Place = {
-      name,
+      name: checkedName(name),
       offset,
       width,
-      fields: Object.entries(fields).filter(([field]) => field !== "VALUE"),
+      fields: Object.entries(fields)
+        .filter(([field]) => field !== "VALUE")
+        .map(([field, bits]) => ({ name: checkedName(field), field: bits, json: `"${field}":` })),
       lastOffset: -1,
       lastWidth: 0,
       lastValue: 0,
@@ -53,7 +96,7 @@ class PlaceTable {
     const place = this.#byByte.get(offset);
     if (place === undefined) return undefined;
     if (typeof value === "bigint" || width > 4) return this.#wide(place, offset, width, value);
-    if (value === undefined) return { register: nameAt(place, offset), fields: {} };
+    if (value === undefined) return new Decoded(nameAt(place, offset), []);
     if (
       place.last === undefined ||
       place.lastOffset !== offset ||
@@ -68,8 +111,18 @@ class PlaceTable {
     return place.last;
   }
 
-  #narrow(place: Place, offset: number, width: number, value: number): DecodedValue {
-    const fields: Record<string, number> = {};
+  #narrow(place: Place, offset: number, width: number, value: number): Decoded {
+    const parts = this.#parts(place, offset, width, value);
+    return new Decoded(parts.register, parts.fields);
+  }
+
+  #parts(
+    place: Place,
+    offset: number,
+    width: number,
+    value: number,
+  ): { register: string; fields: [PlacedField, number][] } {
+    const fields: [PlacedField, number][] = [];
     fieldsInto(fields, place, offset, width, value);
     let register = nameAt(place, offset);
     for (let at = place.offset + place.width; at < offset + width; ) {
@@ -83,13 +136,13 @@ class PlaceTable {
   }
 
   #wide(place: Place, offset: number, width: number, value: number | bigint | undefined): DecodedValue {
-    if (value === undefined) return { register: nameAt(place, offset), fields: {} };
+    if (value === undefined) return new Decoded(nameAt(place, offset), []);
     const wide = BigInt(value);
-    const low = this.#narrow(place, offset, Math.min(width, 4), Number(wide & 0xffff_ffffn));
+    const low = this.#parts(place, offset, Math.min(width, 4), Number(wide & 0xffff_ffffn));
     const second = width > 4 ? this.#byByte.get(offset + 4) : undefined;
-    if (second === undefined || second === place) return low;
-    const high = this.#narrow(second, offset + 4, 4, Number(wide >> 32n));
-    return { register: `${low.register}+${high.register}`, fields: { ...low.fields, ...high.fields } };
+    if (second === undefined || second === place) return new Decoded(low.register, low.fields);
+    const high = this.#parts(second, offset + 4, 4, Number(wide >> 32n));
+    return new Decoded(`${low.register}+${high.register}`, [...low.fields, ...high.fields]);
   }
 }
 
@@ -98,14 +151,20 @@ function nameAt({ name, offset }: Place, at: number): string {
 }
 
 /** Fields that lie wholly in the bits that were accessed, and are not 0. */
-function fieldsInto(into: Record<string, number>, place: Place, offset: number, width: number, value: number): void {
+function fieldsInto(into: [PlacedField, number][], place: Place, offset: number, width: number, value: number): void {
   // Bit of the register at which the access begins; negative where it begins before the register.
   const start = (offset - place.offset) * 8;
-  for (const [name, field] of place.fields) {
-    const from = field.offset - start;
-    if (from < 0 || from + field.width > width * 8) continue;
-    const bits = Math.floor(value / 2 ** from) % 2 ** field.width;
-    if (bits !== 0) into[name] = bits;
+  for (const placed of place.fields) {
+    const { field } = placed;
+    // The usual case: the access begins where the register does.
+    let bits = 0;
+    if (start === 0 && field.offset + field.width <= width * 8) bits = field.get(value);
+    else {
+      const from = field.offset - start;
+      if (from < 0 || from + field.width > width * 8) continue;
+      bits = Math.floor(value / 2 ** from) % 2 ** field.width;
+    }
+    if (bits !== 0) into.push([placed, bits]);
   }
 }
 
@@ -171,6 +230,8 @@ function configTable(bytes: Uint8Array): PlaceTable {
   for (const entry of [...space.capabilities(), ...space.extendedCapabilities()]) {
     const group = capabilityGroups.find(({ kind, id }) => kind === entry.kind && id === entry.id);
     if (group !== undefined) addGroup(group, entry.offset, `${group.name}.`);
+    const name = group?.name ?? capabilityName(entry) ?? `capability ${entry.id}`;
+    table.add(`${name}.HEAD`, entry.offset, entry.kind === "standard" ? 2 : 4);
   }
   return table;
 }

@@ -12,13 +12,15 @@ interface Common {
   /** Which function of the trace, counted from 0. */
   readonly fn: number;
   /** Who did it, where that is known. */
-  readonly user?: string;
+  readonly user?: string | undefined;
 }
 
 /** The name of a register, and its fields that are not 0. */
 export interface DecodedValue {
   readonly register: string;
   readonly fields: Readonly<Record<string, number>>;
+  /** Both as members of JSON, with a comma before each, where somebody has made that text already. */
+  readonly json?: string;
 }
 
 /** One access: of `width` bytes, or of a run of bytes (`width` 0). */
@@ -26,18 +28,18 @@ export interface AccessEvent extends Common {
   readonly type: TraceSpace;
   readonly op: "read" | "write";
   /** Of BAR accesses. */
-  readonly bar?: BarIndex;
+  readonly bar?: BarIndex | undefined;
   readonly offset: number;
   readonly width: 0 | 1 | 2 | 4 | 8;
   /** What was read or written; absent for runs, and where the access failed. A bigint where `width` is 8. */
-  readonly value?: number | bigint;
+  readonly value?: number | bigint | undefined;
   /** Of runs. */
-  readonly bytes?: Uint8Array;
-  readonly decoded?: DecodedValue;
+  readonly bytes?: Uint8Array | undefined;
+  readonly decoded?: DecodedValue | undefined;
   /** How long it took, in nanoseconds. */
   readonly took: number;
   /** The code of the error with which the access ended. */
-  readonly error?: string;
+  readonly error?: string | undefined;
 }
 
 /** A BAR, as replay needs to know it. */
@@ -109,6 +111,9 @@ export type TraceEvent =
   /** A fault was injected. */
   | (Common & { readonly type: "fault"; readonly fault: string; readonly description: string })
   | (Common & { readonly type: "close"; readonly reason: string });
+
+/** An event without what every event has. */
+export type EventBody = TraceEvent extends infer E ? (E extends TraceEvent ? Omit<E, keyof Common> : never) : never;
 
 export type TraceEventType = TraceEvent["type"];
 export type TraceEventOf<T extends TraceEventType> = Extract<TraceEvent, { readonly type: T }>;

@@ -5,9 +5,10 @@ import fc from "fast-check";
 import { bytesConfigAccess } from "../../pci/config-space.ts";
 import { nvmeRegisters } from "../../specs/nvme/register-map.ts";
 import { AccessDecoder } from "./decoder.ts";
-import type { AccessEvent, TraceEvent } from "./event.ts";
+import type { AccessEvent, DecodedValue, TraceEvent } from "./event.ts";
 import { traceFilter } from "./filter.ts";
 import { encodeTrace, parseTrace } from "./json-lines.ts";
+import { PcapngSink } from "./pcapng.ts";
 import { TraceSummary } from "./statistics.ts";
 
 const header = { trace: 1, started: "2026-11-29T00:00:00.000Z" };
@@ -122,11 +123,16 @@ test("the message says which line and what is wrong with it", () => {
   assert.equal(parseTrace(`${line(`{"t":1,"fn":0,${access}}`)}{"t":2,"fn`).events.length, 1);
 });
 
+const shown = (decoded: DecodedValue | undefined): unknown => ({
+  register: decoded?.register,
+  fields: decoded?.fields,
+});
+
 test("registers and fields by map: whole, in part, and two at once", () => {
   const decoder = new AccessDecoder(new Uint8Array(256), nvmeRegisters());
-  assert.deepEqual(decoder.bar(0, 0x1c, 4, 9), { register: "CSTS", fields: { RDY: 1, SHST: 2 } });
-  assert.deepEqual(decoder.bar(0, 0x16, 2, 0x46), { register: "CC[2]", fields: { IOSQES: 6, IOCQES: 4 } });
-  assert.deepEqual(decoder.bar(0, 0x00, 8, 0x0000_0020_0800_0fffn), {
+  assert.deepEqual(shown(decoder.bar(0, 0x1c, 4, 9)), { register: "CSTS", fields: { RDY: 1, SHST: 2 } });
+  assert.deepEqual(shown(decoder.bar(0, 0x16, 2, 0x46)), { register: "CC[2]", fields: { IOSQES: 6, IOCQES: 4 } });
+  assert.deepEqual(shown(decoder.bar(0, 0x00, 8, 0x0000_0020_0800_0fffn)), {
     register: "CAP_LOW+CAP_HIGH",
     fields: { MQES: 0xfff, TO: 8, CSS_NVM: 1 },
   });
@@ -143,7 +149,7 @@ test("config registers by header and by capability, wherever it lies", () => {
   access.write(0x34, 1, 0x80);
   access.write(0x80, 2, 0x0001);
   const decoder = new AccessDecoder(bytes, undefined);
-  assert.deepEqual(decoder.config(0x84, 2, 0x8103), {
+  assert.deepEqual(shown(decoder.config(0x84, 2, 0x8103)), {
     register: "PM.PMCSR",
     fields: { POWER_STATE: 3, PME_ENABLE: 1, PME_STATUS: 1 },
   });
@@ -195,4 +201,42 @@ test("a summary counts by register, with latencies and the intervals of interrup
   assert.deepEqual([registers[1]?.offset, registers[1]?.register], [0x2ff00, undefined]);
   assert.equal(interrupts[0]?.signals, 6);
   assert.deepEqual(interrupts[0]?.interval, { count: 2, minimum: 2000, median: 6000, p99: 6000, maximum: 6000 });
+});
+
+test("a register map with names that JSON cannot hold as they are is refused", () => {
+  const registers = { name: "odd", bars: { 0: [{ name: 'a"b', offset: 0, width: 4 }] } } as const;
+  assert.throws(() => new AccessDecoder(new Uint8Array(256), registers), { code: "REGISTER_MAP_INVALID" });
+});
+
+test("a capture has a section, an interface of the link type USER0 in nanoseconds, and a block for each event", () => {
+  const blocks: Uint8Array[] = [];
+  const sink = new PcapngSink(header, (bytes) => void blocks.push(bytes));
+  sink.write(read(0x1c, { t: 5, value: 1, decoded: { register: "CSTS", fields: { RDY: 1 } } }));
+  const view = (index: number): DataView => {
+    const block = blocks[index] ?? new Uint8Array();
+    return new DataView(block.buffer, block.byteOffset, block.byteLength);
+  };
+  assert.deepEqual(
+    [0, 1, 2].map((i) => view(i).getUint32(0, true)),
+    [0x0a0d0d0a, 1, 6],
+  );
+  for (const [i, block] of blocks.entries()) {
+    assert.equal(block.length % 4, 0);
+    assert.equal(view(i).getUint32(4, true), block.length);
+    assert.equal(view(i).getUint32(block.length - 4, true), block.length);
+  }
+  assert.equal(view(0).getUint32(8, true), 0x1a2b3c4d);
+  assert.equal(view(1).getUint16(8, true), 147);
+  const timeNs = (BigInt(view(2).getUint32(12, true)) << 32n) | BigInt(view(2).getUint32(16, true));
+  assert.equal(timeNs, BigInt(Date.parse(header.started)) * 1_000_000n + 5n);
+  // The record: version, type "bar", read, BAR 0; offset, width and value.
+  const record = 28;
+  assert.deepEqual(
+    [0, 1, 2, 3].map((at) => view(2).getUint8(record + at)),
+    [1, 2, 0, 0],
+  );
+  assert.equal(view(2).getBigUint64(record + 8, true), 0x1cn);
+  assert.equal(view(2).getUint32(record + 16, true), 4);
+  assert.equal(view(2).getBigUint64(record + 24, true), 1n);
+  assert.match(new TextDecoder().decode(blocks[2]), /CSTS.*RDY: 0x1.*read {2}bar0 CSTS = 0x00000001/s);
 });

@@ -1,3 +1,4 @@
+export { DeviceTrace, type DeviceTraceOptions } from "./device-trace.ts";
 export {
   type AccessEvent,
   type DecodedValue,
@@ -27,5 +28,6 @@ export {
   type TraceStatistics,
   TraceSummary,
 } from "./statistics.ts";
+export { PcapngSink } from "./pcapng.ts";
 export { eventText } from "./text.ts";
 export { type TraceOptions, traced } from "./traced.ts";

@@ -141,11 +141,8 @@ const decodedTexts: WeakMap<DecodedValue, string> = new WeakMap();
 function decodedText(decoded: DecodedValue): string {
   let text = decodedTexts.get(decoded);
   if (text === undefined) {
-    text = `,"register":${JSON.stringify(decoded.register)}`;
-    for (const _ in decoded.fields) {
-      text += `,"fields":${JSON.stringify(decoded.fields)}`;
-      break;
-    }
+    const fields = Object.keys(decoded.fields).length === 0 ? "" : `,"fields":${JSON.stringify(decoded.fields)}`;
+    text = `,"register":${JSON.stringify(decoded.register)}${fields}`;
     decodedTexts.set(decoded, text);
   }
   return text;
@@ -160,7 +157,7 @@ function accessLine(event: AccessEvent): string {
   if (event.bytes !== undefined) text += `,"bytes":"${hexOf(event.bytes)}"`;
   else text += `,"width":${event.width}`;
   if (event.value !== undefined) text += `,"value":"0x${event.value.toString(16).padStart(event.width * 2, "0")}"`;
-  if (event.decoded !== undefined) text += decodedText(event.decoded);
+  if (event.decoded !== undefined) text += event.decoded.json ?? decodedText(event.decoded);
   text += `,"took":${event.took}`;
   if (event.error !== undefined) text += `,"error":${JSON.stringify(event.error)}`;
   return `${text}}\n`;

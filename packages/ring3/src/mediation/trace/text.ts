@@ -4,7 +4,8 @@ import { isAccess, type TraceEvent } from "./event.ts";
 /** `12.345 ms  read  bar0 CSTS = 0x00000001 {RDY 1}`, without the time where `withTime` is false. */
 export function eventText(event: TraceEvent, withTime = true): string {
   const time = withTime ? `${(event.t / 1e6).toFixed(3).padStart(12)} ms  ` : "";
-  const user = event.user === undefined ? "" : `  (${event.user})`;
+  const named = event.type === "open" && event.user !== undefined;
+  const user = named ? `  (${event.user})` : "";
   return `${time}${bodyText(event)}${user}`;
 }
 
@@ -50,8 +51,8 @@ function bodyText(event: TraceEvent): string {
 }
 
 function valueText(event: {
-  readonly value?: number | bigint;
-  readonly bytes?: Uint8Array;
+  readonly value?: number | bigint | undefined;
+  readonly bytes?: Uint8Array | undefined;
   readonly width: number;
 }): string {
   if (event.bytes !== undefined) return ` = ${runText(event.bytes)}`;

@@ -164,6 +164,8 @@ export interface RecordedErrors {
   readonly first: string | undefined;
   /** The header of the request that caused it, four dwords in the order of the wire. */
   readonly headerLog: readonly number[];
+  /** Whether that is a header of flit mode, which is laid out in another way. */
+  readonly flitMode: boolean;
 }
 
 /** Reads what the function has recorded; clears nothing. Eight reads. Throws `CAPABILITY_ABSENT`. */
@@ -172,7 +174,7 @@ export function readErrors(config: ConfigSpace, within?: CapabilityEntry): Recor
   const uncorrectable = config.readRaw(aer.UNCORRECTABLE_ERROR_STATUS, within);
   const severity = config.readRaw(aer.UNCORRECTABLE_ERROR_SEVERITY, within);
   const correctable = config.readRaw(aer.CORRECTABLE_ERROR_STATUS, within);
-  const { FIRST_ERROR_POINTER } = config.read(aer.CAPABILITIES_AND_CONTROL, within);
+  const { FIRST_ERROR_POINTER, LOGGED_TLP_WAS_FLIT_MODE } = config.read(aer.CAPABILITIES_AND_CONTROL, within);
   const fields = Object.entries(aer.UNCORRECTABLE_ERROR_STATUS.fields);
   const first = fields.find(([, field]) => field.offset === FIRST_ERROR_POINTER && field.test(uncorrectable));
   return {
@@ -185,5 +187,6 @@ export function readErrors(config: ConfigSpace, within?: CapabilityEntry): Recor
     headerLog: [aer.HEADER_LOG_0, aer.HEADER_LOG_1, aer.HEADER_LOG_2, aer.HEADER_LOG_3].map((register) =>
       config.readRaw(register, within),
     ),
+    flitMode: LOGGED_TLP_WAS_FLIT_MODE === 1,
   };
 }
