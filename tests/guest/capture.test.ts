@@ -46,46 +46,29 @@ function place(t: TestContext): string {
   return directory;
 }
 
+const zeros = (count: number): number[] => Array.from({ length: count }, () => 0);
+
 /** Frames of many kinds: every combination of what the filters look at. */
 function frames(): Uint8Array[] {
-  const [A, B, ALL, GROUP] = [
-    [2, 0, 0, 0, 0, 1],
-    [2, 0, 0, 0, 0, 2],
-    Array<number>(6).fill(255),
-    [1, 0, 0x5e, 0, 0, 1],
-  ];
-  const [near, far, other] = [
-    [192, 0, 2, 1],
-    [192, 0, 2, 77],
-    [198, 51, 100, 9],
+  const A = [2, 0, 0, 0, 0, 1];
+  const B = [2, 0, 0, 0, 0, 2];
+  const all = [255, 255, 255, 255, 255, 255];
+  const group = [1, 0, 0x5e, 0, 0, 1];
+  const near = [192, 0, 2, 1];
+  const far = [192, 0, 2, 77];
+  const other = [198, 51, 100, 9];
+  const ways = [
+    { source: near, destination: far },
+    { source: far, destination: near },
+    { source: other, destination: near },
   ];
   const found: number[][] = [];
-  for (const to of [B, ALL, GROUP] as number[][]) {
+  for (const to of [B, all, group]) {
     for (const tag of [[], [0x81, 0, 0, 5], [0x81, 0, 0x20, 6]]) {
-      const head = [...to, ...((to === ALL ? B : A) as number[]), ...tag];
-      for (const [source, destination] of [
-        [near, far],
-        [far, near],
-        [other, near],
-      ] as number[][][]) {
-        const ends = [...(source as number[]), ...(destination as number[])];
-        found.push([
-          ...head,
-          8,
-          6,
-          0,
-          1,
-          8,
-          0,
-          6,
-          4,
-          0,
-          1,
-          ...(A as number[]),
-          ...(source as number[]),
-          ...(B as number[]),
-          ...(destination as number[]),
-        ]);
+      const head = [...to, ...(to === all ? B : A), ...tag];
+      for (const { source, destination } of ways) {
+        const ends = [...source, ...destination];
+        found.push([...head, ...[8, 6, 0, 1, 8, 0, 6, 4, 0, 1], ...A, ...source, ...B, ...destination]);
         for (const [protocol, ports] of [
           [17, [0, 7, 4, 0]],
           [17, [4, 0, 0, 7]],
@@ -110,29 +93,16 @@ function frames(): Uint8Array[] {
                 0,
                 0,
               ];
-              found.push([
-                ...head,
-                8,
-                0,
-                ...header,
-                ...ends,
-                ...options,
-                ...ports,
-                0,
-                20,
-                ...new Array<number>(14).fill(0),
-              ]);
+              found.push([...head, 8, 0, ...header, ...ends, ...options, ...ports, 0, 20, ...zeros(14)]);
             }
           }
         }
       }
-      found.push([...head, 0x86, 0xdd, 0x60, 0, 0, 0, 0, 0, 59, 64, ...new Array<number>(32).fill(0)]);
+      found.push([...head, 0x86, 0xdd, 0x60, 0, 0, 0, 0, 0, 59, 64, ...zeros(32)]);
       found.push([...head, 8, 0, 0x45]);
     }
   }
-  return found.map((bytes) =>
-    Uint8Array.from([...bytes, ...new Array<number>(Math.max(0, 60 - bytes.length)).fill(0)]),
-  );
+  return found.map((bytes) => Uint8Array.from([...bytes, ...zeros(Math.max(0, 60 - bytes.length))]));
 }
 
 function capture(list: readonly Uint8Array[]): Uint8Array {
@@ -204,7 +174,7 @@ test("ring3 capture -w - | tcpdump -r -", async (t) => {
   const socket = join(directory, "nic.sock");
   let receiver: NetReceiver | undefined;
   const link: NetLink = { up: true, congested: false, send: () => true, attach: (next) => void (receiver = next) };
-  await using device = new VirtioNet({ link });
+  using device = new VirtioNet({ link });
   await using _server = await serve(device, socket);
   // The server and its client share this thread: the capture runs in another process.
   const main = join(import.meta.dirname, "../../packages/cli/src/main.ts");

@@ -163,6 +163,16 @@ for (const kind of KINDS) {
       assert.equal(put(), false);
       for (const { id } of device.see()) device.use(id, 1);
       while (ring.take() >= 0);
+      // Two at once, across the ring's end in some rounds.
+      device.wantNext();
+      ring.put(IOVA, 100, true, 1);
+      assert.equal(put(), true, `round ${round}, two at once`);
+      for (const { id } of device.see()) device.use(id, 1);
+      while (ring.take() >= 0);
+      ring.put(IOVA, 100, true, 1);
+      ring.publish();
+      for (const { id } of device.see()) device.use(id, 1);
+      while (ring.take() >= 0);
     }
   });
 
