@@ -71,9 +71,7 @@ async function reach(
   opened: AsyncDisposableStack,
 ): Promise<AccessedFunction[]> {
   const { PciAddress, accessFunction, freeAddresses, parseDump } = await import("ring3/pci");
-  const { sysfsAccess, treeAccess } = await import("ring3/host");
-  const { machinePaths } = await import("./machine.ts");
-  if (words.length === 0) return [...opened.use(sysfsAccess({ paths: machinePaths(context) })).functions];
+  if (words.length === 0) return await fromSysfs(undefined, context, opened);
   const sockets = words.filter(isSocketAddress);
   if (at.length > sockets.length) {
     throw new UsageError(`--at ${at.at(-1)} is for a vfio-user address, and there are ${sockets.length} of them`);
@@ -85,18 +83,30 @@ async function reach(
     } else if (word.startsWith("dump:")) {
       found.push(...parseDump(await readDump(word.slice("dump:".length), context)));
     } else if (word.startsWith("tree:")) {
+      const { treeAccess } = await import("ring3/host");
       found.push(...opened.use(treeAccess(word.slice("tree:".length))).functions);
     } else if (backend !== "sysfs") {
       found.push(accessFunction(opened.use(await openFunction(word, backend, context))));
     } else {
-      const addresses = [PciAddress.parse(word)];
-      found.push(...opened.use(sysfsAccess({ paths: machinePaths(context), addresses })).functions);
+      found.push(...(await fromSysfs([PciAddress.parse(word)], context, opened)));
     }
   }
   const wished = at.map((text) => PciAddress.parse(text));
   const taken = [...wished, ...found.flatMap((fn) => ("socket" in fn ? [] : [fn.address]))];
   const places: PciAddress[] = [...wished, ...freeAddresses(sockets.length - wished.length, taken)];
   return found.map((fn) => ("socket" in fn ? accessFunction(fn.socket, places.shift()) : fn));
+}
+
+/** All of the machine's without `addresses`. */
+async function fromSysfs(
+  addresses: readonly PciAddress[] | undefined,
+  context: Context,
+  opened: AsyncDisposableStack,
+): Promise<AccessedFunction[]> {
+  const { sysfsAccess } = await import("ring3/host");
+  const { machinePaths } = await import("./machine.ts");
+  const chosen = addresses === undefined ? {} : { addresses };
+  return [...opened.use(sysfsAccess({ paths: machinePaths(context), ...chosen })).functions];
 }
 
 async function readDump(path: string, { streams }: Context): Promise<Uint8Array> {
