@@ -14,6 +14,7 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<Benchmark>>> = {
   guest: async () => await import("./guest/guest.ts"),
   memory: async () => await import("./memory/memory.ts"),
   wire: async () => await import("./vfio-user/wire.ts"),
+  lspci: async () => await import("./lspci/lspci.ts"),
   nvme: async () => await import("./vfio-user/nvme.ts"),
   startup: async () => await import("./startup/startup.ts"),
   trace: async () => await import("./trace/trace.ts"),

@@ -33,6 +33,9 @@ const block = (bytes: Uint8Array, index: number): string => {
   return `${hex(index >> 8)}:${hex((index >> 3) & 31)}.${index & 7} generated\n${hexdump(bytes)}\n\n`;
 };
 
+/** Where CXL's table has no entry the real one reads past it and prints what lies there. */
+const UNDEFINED = /(?:Type|Class|interleave)=\?\?/;
+
 const CASES: readonly (readonly [words: readonly string[], options: LspciOptions, share: number])[] = [
   [["-vvv"], { verbose: 3 }, 1],
   [["-vvvnn"], { verbose: 3, numeric: 2 }, 0.5],
@@ -55,7 +58,8 @@ for (const [words, options, share] of CASES) {
       for (let seed = first; seed < Math.min(first + BATCH, SPACES * share); seed++) {
         const dump = block(generatedConfig(numbersFrom(seed)), blocks.length);
         // The real one gives up altogether at some broken ones: those are tried alone, below.
-        if (ours(dump, all).stopped === undefined) blocks.push(dump);
+        const { text, stopped } = ours(dump, all);
+        if (stopped === undefined && !UNDEFINED.test(text)) blocks.push(dump);
       }
       const dump = blocks.join("");
       assert.equal(parting(ours(dump, all).text, peer.real(dump, words).stdout), undefined);

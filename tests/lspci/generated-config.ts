@@ -18,7 +18,7 @@ const CXL: Readonly<Record<number, readonly number[]>> = {
 };
 
 /** Numbers below a limit, one after the other, from a seed. */
-type Pick = (limit: number) => number;
+export type Pick = (limit: number) => number;
 
 export function numbersFrom(seed: number): Pick {
   let state = seed >>> 0;
@@ -29,7 +29,7 @@ export function numbersFrom(seed: number): Pick {
   };
 }
 
-function oneOf<T>(pick: Pick, values: readonly T[]): T {
+export function oneOf<T>(pick: Pick, values: readonly T[]): T {
   return values[pick(values.length)] as T;
 }
 
@@ -105,13 +105,17 @@ function standardCapabilities(bytes: Uint8Array, pointer: number, first: number,
 /** What a capability says about itself: mostly something that is defined. */
 const SHAPES: Readonly<Record<number, (bytes: Uint8Array, at: number, pick: Pick) => void>> = {
   0x08: (bytes, at, pick) => {
-    if (pick(2) === 0) bytes[at + 3] = oneOf(pick, [0, 0x20, 0x80, 0x88, 0xa8, 0xa0, 0xc8, 0x40]) | pick(8);
+    if (pick(2) === 0)
+      bytes[at + 3] =
+        oneOf(pick, [0, 0, 0x20, 0x20, 0x40, ...Array.from({ length: 12 }, (_, kind) => 0x80 + 8 * kind)]) | pick(8);
   },
   0x09: (bytes, at, pick) => {
     const isIntel = bytes[0] === 0x86;
     if (pick(4) === 0) return;
     bytes[at + 2] = oneOf(pick, [16, 20, 24, 24, 12, 8]);
-    bytes[at + 3] = isIntel ? oneOf(pick, [0x01, 0x01, 0x11, 0x21, 0x02]) : oneOf(pick, [1, 2, 3, 4, 5, 8, 8, 9]);
+    bytes[at + 3] = isIntel
+      ? oneOf(pick, [0x01, 0x01, 0x11, 0x21, 0x02, pick(0x40)])
+      : oneOf(pick, [1, 2, 3, 4, 5, 8, 8, 9]);
   },
   0x10: (bytes, at, pick) => {
     const type = oneOf(pick, [0, 1, 4, 5, 6, 7, 8, 9, 10, pick(16)]);
@@ -149,7 +153,11 @@ function extendedCapabilities(bytes: Uint8Array, pick: Pick): void {
     const next = pick(80) === 0 ? pick(4096) & 0xffc : index === count - 1 || after <= at ? 0 : after;
     write(at, id | (pick(16) << 16) | (next << 20));
     if (id === 0x23) designated(bytes, write, at, pick);
-    if (id === 0x36) write(at + 4, oneOf(pick, [0x10, 0x18, 0x20, 0x28, pick(300) + 8]));
+    if (id === 0x36) {
+      write(at + 4, oneOf(pick, [0x10, 0x18, 0x20, 0x28, pick(300) + 8]));
+      for (let entry = at + 8; entry < at + 0x28; entry += 8)
+        write(entry, pick(8) | (oneOf(pick, [0, 1, 2, 0xff]) << 8));
+    }
     if (id === 0x30 && pick(2) === 0) write(at + 4, pick(0x10000) | (pick(3) << 16) | (pick(4) << 24));
     if ((id === 0x15 || id === 0x24) && pick(4) !== 0)
       bytes[at + 8] = ((bytes[at + 8] ?? 0) & 0x1f) | ((1 + pick(6)) << 5);

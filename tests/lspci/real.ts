@@ -19,22 +19,29 @@ export interface Outcome {
 export class Lspci implements Disposable {
   readonly ids: PciIds;
   readonly names: string;
-  readonly #root: string;
+  /** Of the real one's packages. */
+  readonly root: string;
   readonly directory: string = mkdtempSync(join(tmpdir(), "ring3-lspci-"));
 
   constructor(root: string) {
-    this.#root = root;
+    this.root = root;
     this.names = join(root, "usr/share/misc/pci.ids");
     this.ids = new PciIds(readFileSync(this.names, "latin1"));
   }
 
+  /** The file of the real one. */
+  get program(): string {
+    return debianTool(this.root, "lspci").args.at(-1) ?? "";
+  }
+
   /** `lspci -F` of pciutils. */
   real(dump: string, words: readonly string[]): Outcome {
-    const { program, args } = debianTool(this.#root, "lspci");
-    const options = { encoding: "latin1", maxBuffer: 2 ** 30 } as const;
-    const outcome = spawnSync(program, [...args, ...this.#words(dump), ...words], options);
-    // Without the machine's modules lspci cannot name drivers, which no dump has anyway.
-    return { ...outcome, stderr: outcome.stderr.replace(/^.*libkmod.*\n/gm, "") };
+    return this.#real([...this.#words(dump), ...words]);
+  }
+
+  /** `lspci` of pciutils on a directory that it takes for sysfs. */
+  tree(directory: string, words: readonly string[]): Outcome {
+    return this.#real(["-i", this.names, "-A", "linux-sysfs", "-O", `sysfs.path=${directory}`, ...words]);
   }
 
   /** `ring3 lspci -F`. */
@@ -44,6 +51,14 @@ export class Lspci implements Disposable {
 
   [Symbol.dispose](): void {
     rmSync(this.directory, { recursive: true });
+  }
+
+  #real(words: readonly string[]): Outcome {
+    const { program, args } = debianTool(this.root, "lspci");
+    const options = { encoding: "latin1", maxBuffer: 2 ** 30 } as const;
+    const outcome = spawnSync(program, [...args, ...words], options);
+    // Without the machine's modules lspci cannot name those that could drive a function.
+    return { ...outcome, stderr: outcome.stderr.replace(/^.*libkmod.*\n/gm, "") };
   }
 
   #words(dump: string): string[] {

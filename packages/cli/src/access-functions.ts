@@ -73,7 +73,6 @@ async function reach(
   opened: AsyncDisposableStack,
 ): Promise<AccessedFunction[]> {
   const { PciAddress, accessFunction, freeAddresses, parseDump } = await import("ring3/pci");
-  const { treeAccess } = await import("ring3/host");
   if (words.length === 0) return [...opened.use(await machineAccess(backend, context)).functions];
   const sockets = words.filter(isSocketAddress);
   if (at.length > sockets.length) {
@@ -86,6 +85,7 @@ async function reach(
     } else if (word.startsWith("dump:")) {
       found.push(...parseDump(await readDump(word.slice("dump:".length), context)));
     } else if (word.startsWith("tree:")) {
+      const { treeAccess } = await import("ring3/host");
       found.push(...opened.use(treeAccess(word.slice("tree:".length))).functions);
     } else if (backend === "auto" || backend === "group" || backend === "iommufd") {
       found.push(accessFunction(opened.use(await openFunction(word, { backend }, context))));

@@ -50,7 +50,8 @@ export class FileConfig implements ConfigAccess {
   #readable(): number {
     const { size } = fstatSync(this.#file.open(this.#path, false));
     for (const limit of [128, 64]) {
-      if (size > limit && this.#transfer(limit, this.#word.subarray(0, 1)) === 1) return limit === 128 ? size : 128;
+      if (size <= limit || this.#transfer(limit, this.#word.subarray(0, 1)) !== 1) continue;
+      return limit === 128 ? size : Math.min(size, 128);
     }
     return Math.min(size, 64);
   }

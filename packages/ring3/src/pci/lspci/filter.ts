@@ -89,7 +89,7 @@ function split(option: string, text: string, separator: string, limit: number): 
 }
 
 function hexadecimal(text: string | undefined, limit: number, message: string): number | undefined {
-  return masked(text, limit, message, /^[0-9a-f]+$/i)?.value;
+  return masked(text?.replace(/^0x/i, "0"), limit, message, /^[0-9a-f]+$/i)?.value;
 }
 
 /** A digit `x` matches all. */

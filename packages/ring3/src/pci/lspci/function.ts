@@ -46,7 +46,8 @@ export class LspciFunction {
     this.facts = fn.facts;
     this.modules = modules;
     this.#usesKernel = !busCentric;
-    const { config, facts } = this;
+    const { config } = this;
+    const facts = this.#kernelFacts;
     const readable = config.isReadable;
     this.vendorId = facts.vendorId ?? config.peek(0);
     this.deviceId = facts.deviceId ?? config.peek(2);
@@ -55,7 +56,12 @@ export class LspciFunction {
     this.programmingInterface = classCode & 0xff;
     this.revision = facts.revision ?? (readable ? config.byte(8) : 0xff);
     this.subsystem = this.#subsystem();
-    this.irq = (busCentric ? undefined : facts.irq) ?? (readable ? config.byte(0x3c) : 0xff);
+    this.irq = facts.irq ?? (readable ? config.byte(0x3c) : 0xff);
+  }
+
+  /** Identity and interrupt as the kernel has them, unless the bus is asked. */
+  get #kernelFacts(): AccessedFunction["facts"] {
+    return this.#usesKernel ? this.facts : {};
   }
 
   /** Layout of the header; -1 where it cannot be read. */
@@ -86,14 +92,15 @@ export class LspciFunction {
   /** I/O, memory and prefetchable window of a bridge; `undefined` where the kernel tells nothing of them. */
   bridgeWindows(): readonly LspciRegion[] | undefined {
     const known = this.kernelRegions;
-    // Behind BARs and ROM come the VF BARs of an SR-IOV function; only a bridge's are windows.
+    // Behind BARs and ROM come, on a kernel that knows SR-IOV, six BARs of virtual functions, and then a bridge's windows.
     if (known === undefined || known.length < 10) return undefined;
-    const windows = known.length >= 17 ? known.slice(13, 17) : known.slice(7, 11);
-    return windows.map(regionOf);
+    const windows = known.length > 11 ? known.slice(13, 17) : known.slice(7, 11);
+    return windows.map((one) => ({ ...regionOf(one), base: one.start }));
   }
 
   #subsystem(): { readonly vendorId: number; readonly id: number } | undefined {
-    const { config, facts, headerLayout } = this;
+    const { config, headerLayout } = this;
+    const facts = this.#kernelFacts;
     if (facts.subsystemVendorId !== undefined && facts.subsystemId !== undefined && headerLayout !== 1) {
       return { vendorId: facts.subsystemVendorId, id: facts.subsystemId };
     }

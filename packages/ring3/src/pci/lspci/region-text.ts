@@ -8,6 +8,8 @@ export const ioResource = 0x100n;
 export const memoryResource = 0x200n;
 export const prefetchResource = 0x2000n;
 export const memory64Resource = 0x100000n;
+/** It comes from Enhanced Allocation: the register has nothing. */
+const enhancedResource = 0x20n;
 
 /** The low bits that a BAR with these flags of the kernel has. */
 function barBits(flags: bigint): number {
@@ -33,7 +35,8 @@ export function showBars(printer: Printer, count: number, hasConfig: boolean): v
     printer.print(
       bar.flags !== undefined && hasConfig ? kernelBar(printer, bar, bits, index, count) : plainBar(bar, bits, command),
     );
-    printer.print(`${size(bar.size)}\n`);
+    const isEnhanced = ((bar.flags ?? 0n) & enhancedResource) !== 0n;
+    printer.print(`${isEnhanced ? " [enhanced]" : ""}${size(bar.size)}\n`);
   }
 }
 
@@ -55,7 +58,7 @@ function kernelBar({ config }: Printer, bar: LspciRegion, bits: number, index: n
       if (index >= count - 1) broken = true;
       else upper = config.long(0x10 + 4 * index + 1);
     }
-    virtual = bar.base !== 0n && lower === 0 && upper === 0;
+    virtual = bar.base !== 0n && lower === 0 && upper === 0 && (flags & enhancedResource) === 0n;
   }
   return barText(bar.base, bits, command, { lower, upper, broken, virtual });
 }
@@ -89,13 +92,14 @@ export function showRom(printer: Printer, offset: number | undefined): void {
   let bits = offset === undefined ? barBits(rom.flags ?? 0n) : config.long(offset);
   if (rom.base === 0n && bits === 0 && rom.size === 0n) return;
   const command = offset === undefined ? 2 : config.word(0x04);
-  const virtual = offset !== undefined && address !== 0n && (bits & 0xfffff800) === 0;
+  const isEnhanced = ((rom.flags ?? 0n) & enhancedResource) !== 0n;
+  const virtual = offset !== undefined && address !== 0n && (bits & 0xfffff800) === 0 && !isEnhanced;
   if (virtual) bits = Number(rom.base & 0xffffffffn);
   const place = address !== 0n ? hex(address, 8) : (bits & 0xfffff800) !== 0 ? "<ignored>" : "<unassigned>";
   printer.print(`\tExpansion ROM at ${place}${virtual ? " [virtual]" : ""}`);
   if ((bits & 1) === 0) printer.print(" [disabled]");
   else if (!virtual && (command & 2) === 0) printer.print(" [disabled by cmd]");
-  printer.print(`${size(rom.size)}\n`);
+  printer.print(`${isEnhanced ? " [enhanced]" : ""}${size(rom.size)}\n`);
 }
 
 /** ` [size=4K]` in the largest unit that divides it; nothing for 0. */

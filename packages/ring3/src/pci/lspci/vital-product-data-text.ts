@@ -7,7 +7,7 @@ type Kind = "text" | "binary" | "checksum" | "free";
 const ITEMS: readonly (readonly [keyword: string, kind: Kind, name: string])[] = [
   ["CP", "binary", "Extended capability"],
   ["EC", "text", "Engineering changes"],
-  ["MN", "binary", "Manufacture ID"],
+  ["MN", "text", "Manufacture ID"],
   ["PN", "text", "Part number"],
   ["RV", "checksum", "Reserved"],
   ["RW", "free", "Read-write area"],

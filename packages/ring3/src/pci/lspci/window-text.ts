@@ -16,9 +16,9 @@ function showIoWindow(printer: Printer): void {
   const window = printer.shown.bridgeWindows()?.[0];
   const name = "\tI/O behind bridge";
   if (window !== undefined && window.size !== 0n) {
-    const start = window.base & ~0xfn;
     // Of a window that the kernel tells, lspci does not know the width.
-    showRange(printer, name, start, start + window.size - 1n, 16, false);
+    const end = BigInt.asUintN(32, window.base + window.size - 1n);
+    showRange(printer, name, BigInt.asUintN(32, window.base), end, 16, false);
   } else if ((base & 0xf) !== (limit & 0xf) || (base & 0xf) > 1) {
     printer.print(`\t!!! Unknown I/O range types ${hex(base)}/${hex(limit)}\n`);
   } else {
@@ -36,8 +36,8 @@ function showMemoryWindow(printer: Printer): void {
   const window = printer.shown.bridgeWindows()?.[1];
   const name = "\tMemory behind bridge";
   if (window !== undefined && window.size !== 0n) {
-    const start = window.base & ~0xfn;
-    showRange(printer, name, start, start + window.size - 1n, 32, false);
+    const end = BigInt.asUintN(32, window.base + window.size - 1n);
+    showRange(printer, name, BigInt.asUintN(32, window.base), end, 32, false);
   } else if (((base | limit) & 0xf) !== 0) {
     printer.print(`\t!!! Unknown memory range types ${hex(base)}/${hex(limit)}\n`);
   } else {
@@ -52,8 +52,7 @@ function showPrefetchableWindow(printer: Printer): void {
   const window = printer.shown.bridgeWindows()?.[2];
   const name = "\tPrefetchable memory behind bridge";
   if (window !== undefined && window.size !== 0n) {
-    const start = window.base & ~0xfn;
-    showRange(printer, name, start, start + window.size - 1n, 32, false);
+    showRange(printer, name, window.base, window.base + window.size - 1n, 32, false);
   } else if ((base & 0xf) !== (limit & 0xf) || (base & 0xf) > 1) {
     printer.print(`\t!!! Unknown prefetchable memory range types ${hex(base)}/${hex(limit)}\n`);
   } else {
