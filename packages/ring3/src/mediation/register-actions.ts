@@ -209,6 +209,11 @@ export class RegisterActions {
     this.#copy.write(at, width, value & ~bit);
     if (!this.#resettable(express)) return;
     this.#host.resetting(express ? "flr" : "af_flr", () => {
+      // A function that sleeps is woken first, as the kernel does: what it holds then is what it gets back.
+      const power = this.#plan.hooks.find((one) => one.hook === "power");
+      if (power !== undefined && POWER_STATE.get(this.#hardware.read16(power.at)) !== 0) {
+        this.#hardware.write16(power.at, 0);
+      }
       const kept = readKept(this.#hardware);
       if (express) this.#hardware.write16(at, this.#hardware.read16(at) | bit);
       else this.#hardware.write8(at, bit);
