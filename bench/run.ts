@@ -9,10 +9,14 @@ import { judgements, report } from "./report.ts";
 /** Loaded when they are run, since each may need what a machine lacks. */
 const BENCHMARKS: Readonly<Record<string, () => Promise<Benchmark>>> = {
   ring: async () => await import("./ring/ring.ts"),
+  net: async () => await import("./net/net.ts"),
+  "net-virtio": async () => await import("./net/virtio.ts"),
   guest: async () => await import("./guest/guest.ts"),
   memory: async () => await import("./memory/memory.ts"),
   wire: async () => await import("./vfio-user/wire.ts"),
   nvme: async () => await import("./vfio-user/nvme.ts"),
+  startup: async () => await import("./startup/startup.ts"),
+  trace: async () => await import("./trace/trace.ts"),
 };
 
 const USAGE = `usage: npm run bench -- [name...] [--rounds N] [--quick] [--json FILE]

@@ -15,7 +15,7 @@ function command(name: string, args: readonly string[]): void {
   if (result.status !== 0) throw new Error(`${name} exited with ${result.status ?? result.signal}`);
 }
 
-const checks: readonly (readonly [title: string, check: () => string | void])[] = [
+const checks: readonly (readonly [title: string, check: () => string | void | Promise<string>])[] = [
   ["types", () => command("tsc", ["-p", "."])],
   ["format", () => command("biome", ["format", "."])],
   ["lint", () => command("oxlint", ["--type-aware", "--deny-warnings"])],
@@ -29,14 +29,14 @@ const checks: readonly (readonly [title: string, check: () => string | void])[] 
     },
   ],
   ["documentation tables", () => `${checkDocs()} tables`],
-  ["packaging", () => `${checkPackaging().length} subpaths import from the packed tarball`],
+  ["packaging", async () => `${(await checkPackaging()).length} subpaths import from the packed tarball`],
 ];
 
 const failed: string[] = [];
 for (const [title, check] of checks) {
   console.log(`-- ${title}`);
   try {
-    const detail = check();
+    const detail = await check();
     if (detail !== undefined) console.log(`   ${detail}`);
   } catch (error) {
     failed.push(title);

@@ -8,46 +8,56 @@ import { buildPackage } from "./build.ts";
 
 const root = join(import.meta.dirname, "..");
 
-/** Builds, lints and tries both packages as an installer would get them; returns the subpaths imported. */
-export function checkPackaging(): string[] {
-  const dists = { ring3: buildPackage("ring3"), cli: buildPackage("cli") };
+/** Builds both packages, lints them and puts them below `place` as an installer would; returns its `node_modules`. */
+export async function installPackages(place: string): Promise<string> {
+  const dists = { ring3: await buildPackage("ring3"), cli: await buildPackage("cli") };
+  for (const dist of Object.values(dists)) {
+    execFileSync(join(root, "node_modules/.bin/publint"), [dist, "--strict"], {
+      stdio: ["ignore", "ignore", "inherit"],
+    });
+    execFileSync("npm", ["pack", "--silent", "--pack-destination", place], {
+      cwd: dist,
+      stdio: ["ignore", "ignore", "inherit"],
+    });
+  }
+  const modules = join(place, "node_modules");
+  const unpack = (tarball: RegExp, target: string): void => {
+    const file = readdirSync(place).find((name) => tarball.test(name));
+    if (file === undefined) throw new Error(`npm pack made no ${tarball}`);
+    mkdirSync(join(modules, target), { recursive: true });
+    execFileSync("tar", ["-xzf", join(place, file), "-C", join(modules, target), "--strip-components=1"]);
+  };
+  unpack(/^ring3-\d/, "ring3");
+  unpack(/^ring3-cli-/, "@ring3/cli");
+  cpSync(join(root, "node_modules/koffi"), join(modules, "koffi"), { recursive: true });
+  symlinkSync(join(root, "node_modules/@koromix"), join(modules, "@koromix"));
+  return modules;
+}
+
+/** Tries both packages as an installer would get them; returns the subpaths imported. */
+export async function checkPackaging(): Promise<string[]> {
   const place = mkdtempSync(join(tmpdir(), "ring3-pack-"));
   try {
-    for (const dist of Object.values(dists)) {
-      execFileSync(join(root, "node_modules/.bin/publint"), [dist, "--strict"], {
-        stdio: ["ignore", "inherit", "inherit"],
-      });
-      execFileSync("npm", ["pack", "--silent", "--pack-destination", place], {
-        cwd: dist,
-        stdio: ["ignore", "ignore", "inherit"],
-      });
-    }
-    const modules = join(place, "node_modules");
-    const unpack = (tarball: RegExp, target: string): void => {
-      const file = readdirSync(place).find((name) => tarball.test(name));
-      if (file === undefined) throw new Error(`npm pack made no ${tarball}`);
-      mkdirSync(join(modules, target), { recursive: true });
-      execFileSync("tar", ["-xzf", join(place, file), "-C", join(modules, target), "--strip-components=1"]);
-    };
-    unpack(/^ring3-\d/, "ring3");
-    unpack(/^ring3-cli-/, "@ring3/cli");
-    cpSync(join(root, "node_modules/koffi"), join(modules, "koffi"), { recursive: true });
-    symlinkSync(join(root, "node_modules/@koromix"), join(modules, "@koromix"));
+    const modules = await installPackages(place);
     const manifest = JSON.parse(readFileSync(join(modules, "ring3/package.json"), "utf8")) as {
       exports: Record<string, unknown>;
     };
     const subpaths = Object.keys(manifest.exports).map((name) => `ring3${name.slice(1)}`);
-    const program = subpaths.map(
+    const imports = subpaths.map(
       (name) => `if (Object.keys(await import("${name}")).length === 0) throw new Error("${name} is empty");`,
     );
-    execFileSync(process.execPath, ["--input-type=module", "-e", program.join("\n")], {
+    execFileSync(process.execPath, ["--input-type=module", "-e", imports.join("\n")], {
       cwd: place,
       stdio: ["ignore", "inherit", "inherit"],
     });
-    const version = execFileSync(process.execPath, [join(modules, "@ring3/cli/main.js"), "--version"], {
-      encoding: "utf8",
-    });
+    const program = join(modules, "@ring3/cli/main.cjs");
+    const version = execFileSync(process.execPath, [program, "--version"], { encoding: "utf8" });
     if (!/\d+\.\d+\.\d+/.test(version)) throw new Error(`ring3 --version printed ${version}`);
+    // What starts most often needs no second file: each costs a start almost a millisecond.
+    const alone = join(place, "alone");
+    mkdirSync(alone);
+    for (const file of ["main.cjs", "package.json"]) cpSync(join(modules, "@ring3/cli", file), join(alone, file));
+    for (const words of [["--version"], ["ls"]]) execFileSync(process.execPath, [join(alone, "main.cjs"), ...words]);
     return subpaths;
   } finally {
     rmSync(place, { recursive: true, force: true });

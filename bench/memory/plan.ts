@@ -18,8 +18,6 @@ export interface Mark {
   readonly heap: number;
   /** External memory, which array buffers are a part of. */
   readonly external: number;
-  /** What V8 has taken of the system for its heap, used or not. */
-  readonly committedHeap: number;
   readonly resident: Resident;
 }
 

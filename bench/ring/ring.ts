@@ -1,6 +1,6 @@
 // Submit and complete per operation on an NVMe ring in shared memory, with a device process in C on the other side: the
 // driver's loop in C, ring3's ring in TypeScript, and ring3's emitted burst, in turn, each against a fresh device.
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -16,6 +16,7 @@ import {
 import { REAPED_WORDS, ReapedWord, Ring } from "../../packages/ring3/src/drivers/nvme/ring.ts";
 import { createMemoryFile, DeviceWindow, defaultArena } from "../../packages/ring3/src/linux/index.ts";
 import { type BenchmarkContext, type BenchmarkResult, BenchmarkUnavailable, type Section } from "../benchmark.ts";
+import { compilePeer, diedEarly } from "../c-peer.ts";
 import { CQ_OFFSET, DEPTH, DOORBELL_OFFSET, SHARED_SIZE, STOP_OFFSET } from "./layout.ts";
 
 export const name = "ring";
@@ -32,7 +33,7 @@ const PAGE = 4096;
 const TURNS = 5;
 // Constants of this module, which V8 folds into the code as it does not with imported ones.
 const [REAPED, STATUS] = [REAPED_WORDS, ReapedWord.STATUS];
-const [REQUEST, LBA_LOW, CDW12] = [REQUEST_WORDS, RequestWord.LBA_LOW, RequestWord.CDW12];
+const [REQUEST, COMMAND, LBA_LOW, CDW12] = [REQUEST_WORDS, RequestWord.COMMAND, RequestWord.LBA_LOW, RequestWord.CDW12];
 const [ERRORS, PROBLEM] = [BurstState.ERRORS, BurstState.PROBLEM];
 /** Where the first doorbell of queue 1 lies in a controller's registers, with CAP.DSTRD = 0. */
 const QUEUE_1_DOORBELL = 0x1008;
@@ -46,7 +47,9 @@ interface Contender {
 export async function run({ rounds, quick, progress }: BenchmarkContext): Promise<BenchmarkResult> {
   const folder = mkdtempSync(join(tmpdir(), "ring3-ring-"));
   try {
-    const [device, driver] = ["device", "driver"].map((program) => compile(program, folder)) as [string, string];
+    const [device, driver] = ["device", "driver"].map((program) =>
+      compilePeer(join(import.meta.dirname, `${program}.c`), folder),
+    ) as [string, string];
     const arena = defaultArena();
     using file = createMemoryFile(SHARED_SIZE);
     using window = DeviceWindow.map(arena, file, 0, SHARED_SIZE);
@@ -177,7 +180,7 @@ function ringLoop(words: Uint32Array, window: DeviceWindow): Contender {
   };
 }
 
-/** The emitted burst: a request for each operation, one call for each batch. */
+/** The emitted burst: a request for each operation, of which only the block changes, and one call for each batch. */
 function burstLoop(arena: ReturnType<typeof defaultArena>, window: DeviceWindow): Contender {
   const range = arena.reserve(2 * PAGE + DEPTH * 4 * (REQUEST_WORDS + RESULT_WORDS));
   // Nothing here at the doorbells' place in a page: a processor that compares low address bits only would make each load
@@ -202,19 +205,17 @@ function burstLoop(arena: ReturnType<typeof defaultArena>, window: DeviceWindow)
   if (!burst.emitted) throw new BenchmarkUnavailable("this machine has no WebAssembly memory to emit loops for");
   const told = arena.words(place.state, 8);
   const requests = arena.words(place.requests, DEPTH * REQUEST);
-  for (let i = 0; i < DEPTH; i++) requests[i * REQUEST + CDW12] = BLOCKS - 1;
-  let nextSlot = 0;
+  for (let slot = 0; slot < DEPTH; slot++) {
+    requests[slot * REQUEST + COMMAND] = READ | (slot << 16);
+    requests[slot * REQUEST + CDW12] = BLOCKS - 1;
+  }
   let nextBlock = 0;
   const exchange = (batch: number): void => {
-    let slot = nextSlot;
     let block = nextBlock;
-    for (let i = 0, at = 0; i < batch; i++, at += REQUEST) {
-      requests[at] = READ | (slot << 16);
-      requests[at + LBA_LOW] = block;
-      slot = slot + 1 === DEPTH ? 0 : slot + 1;
+    for (let i = 0, at = LBA_LOW; i < batch; i++, at += REQUEST) {
+      requests[at] = block;
       block = (block + BLOCKS) | 0;
     }
-    nextSlot = slot;
     nextBlock = block;
     for (let taken = 0, count = batch; taken < batch; count = 0) {
       taken += burst.exchange(count, batch - taken, LOOKS);
@@ -226,19 +227,4 @@ function burstLoop(arena: ReturnType<typeof defaultArena>, window: DeviceWindow)
     reset: () => resetBurst(arena, place),
     exchange,
   };
-}
-
-function compile(program: string, folder: string): string {
-  const output = join(folder, program);
-  try {
-    execFileSync("cc", ["-O2", "-Wall", "-o", output, join(import.meta.dirname, `${program}.c`)], { stdio: "pipe" });
-  } catch (error) {
-    throw new BenchmarkUnavailable(`the peer in C does not compile here: ${String(error)}`);
-  }
-  return output;
-}
-
-async function diedEarly(child: ChildProcess): Promise<never> {
-  const [code, signal] = (await once(child, "exit")) as [number | null, NodeJS.Signals | null];
-  throw new Error(`the device process ended with ${signal ?? code}`);
 }

@@ -136,7 +136,8 @@ function sections(samples: Samples, quick: boolean): Section[] {
         kind: "value",
         of: `map, the last 1000 of ${count}`,
         to: [],
-        goal: most(30),
+        // A thousand maps are over before V8 has compiled their way: shown, not judged.
+        ...(count > 1000 ? { goal: most(30) } : {}),
       })),
     },
     {

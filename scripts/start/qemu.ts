@@ -22,7 +22,17 @@ export async function qemuDemonstration(directory: string): Promise<void> {
   const text = `ring3 was here on ${new Date().toISOString()}`;
   say(`made an empty disk image of ${DISK_BYTES / 2 ** 20} MiB`);
   await using device = start(
-    ["serve", "nvme", "--file", disk, "--socket", socket, "--log", "-", ...(process.env["TRACE"] ? ["--trace"] : [])],
+    [
+      "serve",
+      "nvme",
+      "--file",
+      disk,
+      "--socket",
+      socket,
+      "--log",
+      "-",
+      ...(process.env["TRACE"] ? ["--log-messages"] : []),
+    ],
     {
       checkout: checkoutFor(undefined, directory),
       uid: undefined,

@@ -12,8 +12,8 @@ export const floors: Readonly<Record<string, readonly string[]>> = {
   vfio: ["host", "linux", "memory", "pci", "binary"],
   host: ["linux", "pci", "binary"],
   virtual: ["memory", "pci", "binary"],
-  "vfio-user": ["linux", "virtual", "memory", "pci", "binary"],
   mediation: ["virtual", "memory", "pci", "binary"],
+  "vfio-user": ["linux", "virtual", "memory", "pci", "binary"],
   devices: ["virtual", "memory", "specs", "pci", "binary"],
   drivers: ["memory", "pci", "specs", "binary"],
 };

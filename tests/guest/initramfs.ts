@@ -46,6 +46,7 @@ export async function initramfs(
     addBusybox(cpio, join(qemuRoot, "usr/bin/busybox"));
     await addNode(cpio, temporary);
     addFilesystemTools(cpio, filesystemRoot);
+    addLimitsTool(cpio);
     await addModules(cpio, kernel, qemuRoot);
     await writeFile(join(temporary, "initramfs.cpio"), cpio.finish());
   });
@@ -96,6 +97,13 @@ function addFilesystemTools(cpio: Cpio, root: string): void {
     addLibraries(cpio, path, join(root, "lib/x86_64-linux-gnu"));
   }
   cpio.file("etc/mke2fs.conf", readFileSync(join(root, "etc/mke2fs.conf")));
+}
+
+/** prlimit of util-linux, which every Debian has and busybox has not: the doctor's way to raise a limit. */
+function addLimitsTool(cpio: Cpio): void {
+  const path = "/usr/bin/prlimit";
+  cpio.file("bin/prlimit", readFileSync(path), 0o755);
+  addLibraries(cpio, path);
 }
 
 /** The libraries of a program, each once; first from `folder`. */

@@ -70,7 +70,8 @@ const NETWORK = ["hubport,id=wire-a,hubid=1", "hubport,id=wire-b,hubid=1"];
 
 /** Named machines that differ from the standard one; a suite asks for one with `// machine: <name>`. */
 export const VARIATIONS = {
-  standard: {},
+  /** Root may map what drivers use (config space as memory), which Debian's kernel else refuses. */
+  standard: { append: "iomem=relaxed" },
   /** No interrupt remapping, so VFIO refuses the IOMMU with EPERM. */
   "no-intremap": { intremap: false },
   /** No IOMMU at all: functions have no group, but with the kernel's unsafe no-IOMMU mode. */

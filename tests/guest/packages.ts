@@ -17,7 +17,7 @@ export interface PackageGroup {
   readonly own?: boolean;
 }
 
-type GroupName = "qemu" | "kernel" | "filesystem" | "peers" | "kernelSource" | "kernelTools";
+type GroupName = "qemu" | "kernel" | "filesystem" | "peers" | "network" | "kernelSource" | "kernelTools";
 
 export const GROUPS: Readonly<Record<GroupName, PackageGroup>> = {
   qemu: { name: "qemu", packages: ["qemu-system-x86", "busybox-static", "xz-utils"] },
@@ -29,6 +29,7 @@ export const GROUPS: Readonly<Record<GroupName, PackageGroup>> = {
     own: true,
   },
   peers: { name: "peers", packages: ["fio", "qemu-utils", "pciutils"] },
+  network: { name: "network", packages: ["tcpdump"] },
   kernelSource: { name: "kernel-source", packages: ["linux-source"], unpack: /^linux-source/ },
   kernelTools: {
     name: "kernel-tools",

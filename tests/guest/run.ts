@@ -76,7 +76,7 @@ export async function runSuite(
   let stderr = "";
   const ended = guest.run(["node", ...reporter, suite.path], {
     cwd: "/ring3",
-    env: { RING3_GUEST: kernel },
+    env: { RING3_GUEST: kernel, RING3_GUEST_FULL: process.env["RING3_GUEST_FULL"] ?? "" },
     timeoutMs: suite.timeoutMs,
     onOutput: (text, stream) => {
       if (stream === "stdout") replay.push(text);

@@ -1,48 +1,19 @@
 // The real lspci 3.15 and ours print the same for the same dump: generated config spaces, thousands to a call. Where the real
 // one cannot be fetched the tests are skipped. RING3_LSPCI_SPACES says how many spaces are tried.
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import test from "node:test";
+import test, { after } from "node:test";
 import { hexdump } from "../../packages/ring3/src/binary/hexdump.ts";
 import { parseDump } from "../../packages/ring3/src/pci/dump.ts";
-import { PciIds } from "../../packages/ring3/src/pci/ids.ts";
 import { type LspciOptions, lspci, UnfetchedByteError } from "../../packages/ring3/src/pci/lspci/index.ts";
-import { GuestUnavailable } from "../guest/cache.ts";
-import { GROUPS, packageRoot } from "../guest/packages.ts";
-import { debianTool } from "../guest/tools.ts";
 import { generatedConfig, numbersFrom } from "./generated-config.ts";
+import { type Lspci, lspciPair, parting } from "./real.ts";
 
 const SPACES = Number(process.env["RING3_LSPCI_SPACES"] ?? 500);
 const BATCH = 1000;
 
-const root = await packageRoot(GROUPS.peers, () => {}).catch((error: unknown) => {
-  if (error instanceof GuestUnavailable) return undefined;
-  throw error;
-});
-const skip = root === undefined ? "the real lspci cannot be fetched here" : false;
-
-interface Real {
-  readonly stdout: string;
-  readonly stderr: string;
-  readonly status: number | null;
-}
-
-function real(dump: string, words: readonly string[]): Real {
-  const { program, args } = debianTool(root ?? "", "lspci");
-  const directory = mkdtempSync(join(tmpdir(), "ring3-lspci-"));
-  try {
-    const file = join(directory, "dump");
-    writeFileSync(file, dump);
-    const names = join(root ?? "", "usr/share/misc/pci.ids");
-    const options = { encoding: "latin1", maxBuffer: 2 ** 30 } as const;
-    return spawnSync(program, [...args, "-i", names, "-F", file, ...words], options);
-  } finally {
-    rmSync(directory, { recursive: true });
-  }
-}
+const pair: Lspci | undefined = await lspciPair();
+const skip = pair === undefined ? "the real lspci cannot be fetched here" : false;
+after(() => pair?.[Symbol.dispose]());
 
 function ours(dump: string, options: LspciOptions): { readonly text: string; readonly stopped: string | undefined } {
   let text = "";
@@ -76,8 +47,9 @@ const CASES: readonly (readonly [words: readonly string[], options: LspciOptions
 
 for (const [words, options, share] of CASES) {
   test(`lspci ${words.join(" ")}: the same text as the real one`, { skip }, () => {
-    const ids = new PciIds(readFileSync(join(root ?? "", "usr/share/misc/pci.ids"), "latin1"));
-    const all = { ...options, ids };
+    assert.ok(pair !== undefined);
+    const peer: Lspci = pair;
+    const all = { ...options, ids: peer.ids };
     for (let first = 0; first < SPACES * share; first += BATCH) {
       const blocks: string[] = [];
       for (let seed = first; seed < Math.min(first + BATCH, SPACES * share); seed++) {
@@ -86,11 +58,7 @@ for (const [words, options, share] of CASES) {
         if (ours(dump, all).stopped === undefined) blocks.push(dump);
       }
       const dump = blocks.join("");
-      const expected = real(dump, words).stdout.split("\n");
-      const actual = ours(dump, all).text.split("\n");
-      const at = expected.findIndex((line, index) => line !== actual[index]);
-      assert.deepEqual(actual.slice(Math.max(0, at - 5), at + 3), expected.slice(Math.max(0, at - 5), at + 3));
-      assert.equal(actual.length, expected.length);
+      assert.equal(parting(ours(dump, all).text, peer.real(dump, words).stdout), undefined);
     }
   });
 }
@@ -98,14 +66,15 @@ for (const [words, options, share] of CASES) {
 test("where the real one stops at a byte that it never read, ours stops as well, with the same text before", {
   skip,
 }, () => {
-  const ids = new PciIds(readFileSync(join(root ?? "", "usr/share/misc/pci.ids"), "latin1"));
+  assert.ok(pair !== undefined);
+  const peer: Lspci = pair;
   let stops = 0;
   for (let seed = 0; seed < 2000 && stops < 10; seed++) {
     const dump = block(generatedConfig(numbersFrom(seed)), 0);
-    const { text, stopped } = ours(dump, { verbose: 3, ids });
+    const { text, stopped } = ours(dump, { verbose: 3, ids: peer.ids });
     if (stopped === undefined) continue;
     stops++;
-    const { stdout } = real(dump, ["-vvv"]);
+    const { stdout } = peer.real(dump, ["-vvv"]);
     // Past the end of what it has allocated the real one sees whatever lies there: it may stop a little later, or not at all.
     assert.equal(stdout.slice(0, text.length), text);
   }

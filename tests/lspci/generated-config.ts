@@ -36,7 +36,7 @@ function oneOf<T>(pick: Pick, values: readonly T[]): T {
 /** 64 to 4096 bytes. */
 export function generatedConfig(pick: Pick): Uint8Array {
   const bytes = new Uint8Array(4096);
-  const size = pick(12) === 0 ? oneOf(pick, [64, 128, 256, 300, 1024]) : 4096;
+  const size = sizeOf(pick);
   const density = pick(3);
   for (let at = 0; at < bytes.length; at++) {
     const sparse = density === 1 ? pick(3) !== 0 : density === 2 && pick(4) < 2;
@@ -47,6 +47,13 @@ export function generatedConfig(pick: Pick): Uint8Array {
   standardCapabilities(bytes, type === 2 ? 0x14 : 0x34, type === 2 ? 0x48 : 0x40, pick);
   extendedCapabilities(bytes, pick);
   return bytes.subarray(0, size);
+}
+
+/** Mostly all of it; else what a dump of less shows, or one that breaks off anywhere. */
+function sizeOf(pick: Pick): number {
+  const kind = pick(12);
+  if (kind > 1) return 4096;
+  return kind === 0 ? oneOf(pick, [64, 128, 256, 300, 1024]) : 64 + (pick(2) === 0 ? 4 * pick(1008) : pick(400));
 }
 
 function header(bytes: Uint8Array, type: number, pick: Pick): void {
@@ -80,31 +87,54 @@ function header(bytes: Uint8Array, type: number, pick: Pick): void {
 }
 
 function standardCapabilities(bytes: Uint8Array, pointer: number, first: number, pick: Pick): void {
-  const isIntel = bytes[0] === 0x86;
   const count = pick(4) + 1;
-  bytes[pointer] = first | pick(4);
-  for (let at = first, index = 0; at !== 0 && at < 0xf0 && index < count; index++) {
+  const start = pick(30) === 0 ? oneOf(pick, [0x10, 0x3c, 0xe0, 0xf0, 0xf4, 0xf8, 0xfc]) : first;
+  bytes[pointer] = start | pick(4);
+  for (let at = start, index = 0; at !== 0 && at < 0xf0 && index < count; index++) {
     const isLast = index === count - 1;
     const id = isLast && pick(3) !== 0 ? 0x10 : oneOf(pick, STANDARD);
     const step = id === 0x10 ? 0x3c : oneOf(pick, [8, 12, 16, 20, 24, 0x3c]);
     const next = pick(60) === 0 ? pick(256) : isLast || at + step > 0xf0 ? 0 : (at + step) & 0xfc;
     bytes[at] = id;
     bytes[at + 1] = next | pick(4);
-    if (id === 0x10)
-      bytes[at + 2] = (oneOf(pick, [0, 1, 4, 5, 6, 7, 8, 9, 10, pick(16)]) << 4) | oneOf(pick, [1, 2, 2]);
-    if (id === 0x14) {
-      bytes[at + 2] = pick(4);
-      for (let entry = at + 4; entry < at + 40; entry += 4) bytes[entry] = ((bytes[entry] ?? 0) & 0xf8) | (2 + pick(4));
-    }
-    if (id === 0x09 && pick(2) === 0) {
-      bytes[at + 2] = oneOf(pick, [16, 20, 24, 12, 8]);
-      bytes[at + 3] = isIntel ? oneOf(pick, [0x01, 0x01, 0x11, 0x21, 0x02]) : oneOf(pick, [1, 2, 3, 4, 5, 8, 9]);
-    }
-    if (id === 0x08 && pick(2) === 0)
-      bytes[at + 3] = oneOf(pick, [0, 0x20, 0x80, 0x88, 0xa8, 0xa0, 0xc8, 0x40]) | pick(8);
+    SHAPES[id]?.(bytes, at, pick);
     at = next & 0xfc;
   }
 }
+
+/** What a capability says about itself: mostly something that is defined. */
+const SHAPES: Readonly<Record<number, (bytes: Uint8Array, at: number, pick: Pick) => void>> = {
+  0x08: (bytes, at, pick) => {
+    if (pick(2) === 0) bytes[at + 3] = oneOf(pick, [0, 0x20, 0x80, 0x88, 0xa8, 0xa0, 0xc8, 0x40]) | pick(8);
+  },
+  0x09: (bytes, at, pick) => {
+    const isIntel = bytes[0] === 0x86;
+    if (pick(4) === 0) return;
+    bytes[at + 2] = oneOf(pick, [16, 20, 24, 24, 12, 8]);
+    bytes[at + 3] = isIntel ? oneOf(pick, [0x01, 0x01, 0x11, 0x21, 0x02]) : oneOf(pick, [1, 2, 3, 4, 5, 8, 8, 9]);
+  },
+  0x10: (bytes, at, pick) => {
+    const type = oneOf(pick, [0, 1, 4, 5, 6, 7, 8, 9, 10, pick(16)]);
+    bytes[at + 2] = (type << 4) | oneOf(pick, [1, 2, 2]);
+    // The power limits of device and slot, above what scale 0 counts.
+    const view = new DataView(bytes.buffer);
+    const raise = (place: number, shift: number): void => {
+      const value = view.getUint32(place, true) & ~(0x3ff << shift);
+      view.setUint32(place, (value | (oneOf(pick, [0xef, 0xf0, 0xf5, 0xfe, 0xff]) << shift)) >>> 0, true);
+    };
+    if (pick(3) === 0) raise(at + 0x04, 18);
+    if (pick(3) === 0) raise(at + 0x14, 7);
+  },
+  0x14: (bytes, at, pick) => {
+    bytes[at + 2] = pick(8);
+    for (let entry = at + 4; entry < at + 40; entry += 4) {
+      bytes[entry] = ((bytes[entry] ?? 0) & 0xf8) | (2 + pick(4));
+      for (const place of [entry + 1, entry + 2]) {
+        if (pick(4) !== 0) bytes[place] = oneOf(pick, [pick(10), 0xfd, 0xfe, 0xff]);
+      }
+    }
+  },
+};
 
 function extendedCapabilities(bytes: Uint8Array, pick: Pick): void {
   const view = new DataView(bytes.buffer);
@@ -114,7 +144,8 @@ function extendedCapabilities(bytes: Uint8Array, pick: Pick): void {
   const count = pick(8) + 1;
   for (let at = 0x100, index = 0; at !== 0 && index < count; index++) {
     const id = oneOf(pick, EXTENDED);
-    const after = (at + oneOf(pick, [0x10, 0x20, 0x40, 0x60, 0x100])) & 0xffc;
+    const step = pick(12) === 0 ? 0x1000 - 4 * (1 + pick(40)) - at : oneOf(pick, [0x10, 0x20, 0x40, 0x60, 0x100]);
+    const after = (at + step) & 0xffc;
     const next = pick(80) === 0 ? pick(4096) & 0xffc : index === count - 1 || after <= at ? 0 : after;
     write(at, id | (pick(16) << 16) | (next << 20));
     if (id === 0x23) designated(bytes, write, at, pick);
@@ -132,6 +163,13 @@ function designated(bytes: Uint8Array, write: (at: number, value: number) => voi
   const length = oneOf(pick, CXL[id] ?? [16, 20, 40]);
   write(at + 4, (pick(8) !== 0 ? 0x1e98 : pick(0x10000)) | (pick(4) << 16) | (length << 20));
   write(at + 8, id | (pick(0x10000) << 16));
+  if (id === 8) {
+    for (let entry = at + 0x0c; entry < at + length; entry += 8) {
+      bytes[entry] = (pick(8) & 7) | (pick(32) << 3);
+      bytes[entry + 1] = oneOf(pick, [0, 1, 2, 3, 4, 5, 0xff]);
+    }
+  }
+  if (id === 9) write(at + 8, id | (pick(18) << 16));
   // For media, classes and interleavings that CXL does not define the real one reads past its tables.
   for (const range of id === 0 ? [0x1c, 0x2c] : []) {
     bytes[at + range] = ((bytes[at + range] ?? 0) & 3) | (pick(3) << 2) | (pick(3) << 5);

@@ -1,11 +1,15 @@
 // A guest whose memory nobody shares: the device reaches it by messages, which QEMU's main loop answers while a processor of
 // the guest may be waiting for a register. Then the server is killed under the running guest.
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import { NvmeDriver } from "../../packages/ring3/src/drivers/nvme/index.ts";
 import { connect } from "../../packages/ring3/src/vfio-user/index.ts";
 import { bootGuest } from "../guest/guest.ts";
 import { readFiles, writeFiles } from "./ext4.ts";
+import { probingIn } from "./probing.ts";
 import { addressBehind, quickKernel, root } from "./root-shell.ts";
 import { Served } from "./served.ts";
 import { skipping } from "./skipping.ts";
@@ -16,7 +20,10 @@ const BLOCK = addressBehind(2);
 test("a guest whose memory is not shared", (t) =>
   skipping(t, async () => {
     await using servers = new AsyncDisposableStack();
-    const words = ["nvme", "--memory", "32M"];
+    const directory = mkdtempSync(join(tmpdir(), "ring3-trace-"));
+    t.after(() => rmSync(directory, { recursive: true }));
+    const trace = join(directory, "nvme.jsonl");
+    const words = ["nvme", "--memory", "32M", "--trace", trace];
     const all = await Promise.all([Served.start(words), Served.start(["virtio-blk", "--memory", "32M"])]);
     for (const served of all) servers.use(served);
     const [nvme, block] = all;
@@ -32,6 +39,10 @@ test("a guest whose memory is not shared", (t) =>
       progress: (line) => t.diagnostic(line),
     });
     await root(guest, `bind ${NVME} nvme; bind ${BLOCK} virtio-pci; until_there /dev/nvme0n1; until_there /dev/vda`);
+
+    await t.test("the trace reads like the probing of Linux's driver, in JSON lines and in tshark", async () => {
+      await probingIn(trace, t);
+    });
 
     for (const [name, served, device] of [
       ["NVMe", nvme, "/dev/nvme0n1"],

@@ -1,7 +1,7 @@
 // Which functions a tool shall look at: from the words of its command line to access methods. PCI addresses are read from
 // sysfs unless a back end is named; sockets are opened; dumps and trees are files.
 import type { PciFunction } from "ring3";
-import type { AccessedFunction, PciAddress } from "ring3/pci";
+import type { AccessedFunction, AccessMethod, PciAddress } from "ring3/pci";
 import type { Context } from "./context.ts";
 import { isSocketAddress, openFunction } from "./open-function.ts";
 import { UsageError } from "./usage-error.ts";
@@ -23,9 +23,11 @@ export const SOURCE_OPERAND = {
 export const ACCESS_OPTIONS = {
   backend: {
     kind: "choice",
-    choices: ["sysfs", "auto", "group", "iommufd"],
+    short: "A",
+    choices: ["sysfs", "proc", "ecam", "auto", "group", "iommufd"],
     initial: "sysfs",
-    description: "how to reach a PCI address: read sysfs, or open it through VFIO, which resets it",
+    description:
+      "how to reach a PCI address: sysfs, /proc/bus/pci, ECAM's memory (root), or opened through VFIO, a reset",
   },
   at: {
     kind: "texts",
@@ -71,9 +73,8 @@ async function reach(
   opened: AsyncDisposableStack,
 ): Promise<AccessedFunction[]> {
   const { PciAddress, accessFunction, freeAddresses, parseDump } = await import("ring3/pci");
-  const { sysfsAccess, treeAccess } = await import("ring3/host");
-  const { machinePaths } = await import("./machine.ts");
-  if (words.length === 0) return [...opened.use(sysfsAccess({ paths: machinePaths(context) })).functions];
+  const { treeAccess } = await import("ring3/host");
+  if (words.length === 0) return [...opened.use(await machineAccess(backend, context)).functions];
   const sockets = words.filter(isSocketAddress);
   if (at.length > sockets.length) {
     throw new UsageError(`--at ${at.at(-1)} is for a vfio-user address, and there are ${sockets.length} of them`);
@@ -81,16 +82,15 @@ async function reach(
   const found: (AccessedFunction | { readonly socket: PciFunction })[] = [];
   for (const word of words) {
     if (isSocketAddress(word)) {
-      found.push({ socket: opened.use(await openFunction(word, "auto", context)) });
+      found.push({ socket: opened.use(await openFunction(word, { backend: "auto" }, context)) });
     } else if (word.startsWith("dump:")) {
       found.push(...parseDump(await readDump(word.slice("dump:".length), context)));
     } else if (word.startsWith("tree:")) {
       found.push(...opened.use(treeAccess(word.slice("tree:".length))).functions);
-    } else if (backend !== "sysfs") {
-      found.push(accessFunction(opened.use(await openFunction(word, backend, context))));
+    } else if (backend === "auto" || backend === "group" || backend === "iommufd") {
+      found.push(accessFunction(opened.use(await openFunction(word, { backend }, context))));
     } else {
-      const addresses = [PciAddress.parse(word)];
-      found.push(...opened.use(sysfsAccess({ paths: machinePaths(context), addresses })).functions);
+      found.push(...opened.use(await machineAccess(backend, context, [PciAddress.parse(word)])).functions);
     }
   }
   const wished = at.map((text) => PciAddress.parse(text));
@@ -99,11 +99,26 @@ async function reach(
   return found.map((fn) => ("socket" in fn ? accessFunction(fn.socket, places.shift()) : fn));
 }
 
-async function readDump(path: string, { streams }: Context): Promise<string> {
+/** The machine's functions, without opening any. */
+async function machineAccess(
+  backend: string,
+  context: Context,
+  addresses?: readonly PciAddress[],
+): Promise<AccessMethod> {
+  const host = await import("ring3/host");
+  const { machinePaths } = await import("./machine.ts");
+  const where = { paths: machinePaths(context), ...(addresses === undefined ? {} : { addresses }) };
+  if (backend === "proc") return host.procAccess(where);
+  if (backend === "ecam") return await host.ecamAccess(where);
+  if (backend === "sysfs") return host.sysfsAccess(where);
+  throw new UsageError(`--backend ${backend} opens functions: name each by its ADDRESS`);
+}
+
+async function readDump(path: string, { streams }: Context): Promise<Uint8Array> {
   if (path === "-") {
-    const { text } = await import("node:stream/consumers");
-    return await text(streams.stdin);
+    const { buffer } = await import("node:stream/consumers");
+    return await buffer(streams.stdin);
   }
   const { readFile } = await import("node:fs/promises");
-  return await readFile(path, "latin1");
+  return await readFile(path);
 }

@@ -15,12 +15,14 @@ export async function captured(
     readonly terminal?: boolean;
     readonly environment?: Readonly<Record<string, string>>;
     readonly signal?: AbortSignal;
+    /** Of what is written; `utf8` by default. */
+    readonly encoding?: "utf8" | "latin1";
   } = {},
 ): Promise<Captured> {
   const texts = { stdout: "", stderr: "" };
   const stream = (name: keyof typeof texts): PassThrough & { isTTY: boolean } => {
     const passing = new PassThrough();
-    passing.setEncoding("utf8").on("data", (text: string) => {
+    passing.setEncoding(options.encoding ?? "utf8").on("data", (text: string) => {
       texts[name] += text;
     });
     return Object.assign(passing, { isTTY: options.terminal === true });

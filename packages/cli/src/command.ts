@@ -30,6 +30,8 @@ export interface OperandDeclaration {
   readonly variadic?: boolean;
   /** May be left out. */
   readonly optional?: boolean;
+  /** The only words that it may be. */
+  readonly choices?: readonly string[];
 }
 
 type OptionValue<D extends OptionDeclaration> = D extends { kind: "flag" }
@@ -114,7 +116,12 @@ export function commandGroup(summary: string, commands: CommandTable, otherwise?
 /** Options that every command takes. */
 export const GLOBAL_OPTIONS = {
   json: { kind: "flag", description: "print the result as JSON on stdout, and an error as JSON on stderr" },
-  quiet: { kind: "flag", short: "q", description: "no progress on stderr" },
+  quiet: { kind: "flag", short: "q", description: "no progress and no remarks on stderr, only errors" },
+  verbose: {
+    kind: "flag",
+    short: "v",
+    description: "show on stderr what is done, call by call; and of an error its call, errno and causes",
+  },
   root: { kind: "text", value: "DIR", description: "look at the machine whose file system lies below DIR" },
   help: { kind: "flag", short: "h", description: "show help" },
 } as const;

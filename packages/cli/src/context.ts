@@ -1,5 +1,6 @@
 // What a command works with instead of the process: streams, signal, environment. Tests pass their own.
 import type { Readable, Writable } from "node:stream";
+import { ExitCode } from "./exit-codes.ts";
 import { Progress } from "./progress.ts";
 import { type Style, styleFor, toJson } from "./text.ts";
 
@@ -31,6 +32,8 @@ export class Context {
   readonly root: string;
   readonly style: Style;
   readonly progress: Progress;
+  /** The exit status of a command that did its work but has something to report by it. */
+  exitCode: ExitCode = ExitCode.OK;
 
   constructor(surroundings: Surroundings, { json, quiet, root }: ContextOptions) {
     this.streams = surroundings;
@@ -48,6 +51,12 @@ export class Context {
     this.progress.clear();
     const text = this.json ? toJson(value) : render();
     if (text !== "") this.streams.stdout.write(text.endsWith("\n") ? text : `${text}\n`);
+  }
+
+  /** One of many results: `value` as one line of JSON where that is asked for, else the text that `render` makes. */
+  line(value: unknown, render: () => string): void {
+    this.progress.clear();
+    this.streams.stdout.write(`${this.json ? toJson(value, 0) : render()}\n`);
   }
 
   /** Raw bytes to stdout; resolves when the stream takes more. */

@@ -7,6 +7,8 @@ export const ExitCode = {
   NOT_PERMITTED: 3,
   NOT_FOUND: 4,
   BUSY: 5,
+  WARNINGS: 6,
+  FAULTS: 7,
   INTERRUPTED: 130,
 } as const;
 export type ExitCode = number;
@@ -19,6 +21,8 @@ export const EXIT_CODES: readonly (readonly [code: string, meaning: string])[] =
   ["3", "not permitted: needs root once, or the function belongs to somebody else"],
   ["4", "no such function, device, user, group or file, or nobody serves at the socket"],
   ["5", "in use, not usable in its present state, or held by somebody"],
+  ["6", "ring3 doctor: warnings, but nothing that keeps a driver from working"],
+  ["7", "ring3 doctor: at least one fault that keeps a driver from working"],
   ["130", "interrupted by Ctrl-C (143: by SIGTERM); everything was closed or put back"],
 ];
 
@@ -29,6 +33,7 @@ const USAGE: ReadonlySet<string> = new Set([
   "FIELD_VALUE",
   "FILTER_INVALID",
   "SETPCI_SYNTAX",
+  "TRACE_FILTER",
 ]);
 const NOT_PERMITTED: ReadonlySet<string> = new Set(["NOT_ROOT", "PERMISSION_DENIED"]);
 const NOT_FOUND: ReadonlySet<string> = new Set([
@@ -39,6 +44,7 @@ const NOT_FOUND: ReadonlySet<string> = new Set([
   "WRONG_DEVICE",
 ]);
 const BUSY: ReadonlySet<string> = new Set([
+  "ACCESS_UNAVAILABLE",
   "BRIDGE",
   "BINDING_BUSY",
   "BUSY",
@@ -51,6 +57,9 @@ const BUSY: ReadonlySet<string> = new Set([
   "NODE_OWNED",
   "NO_IOMMU",
   "NO_IOMMU_GROUP",
+  "NO_SETFACL",
+  "NO_UDEV",
+  "NOTHING_TO_REVOKE",
   "RESET_UNAVAILABLE",
   "SOCKET_IN_USE",
   "SRIOV_UNAVAILABLE",

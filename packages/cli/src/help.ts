@@ -25,10 +25,15 @@ export function commandHelp(path: string, command: Command, style: Style): strin
     );
   }
   if (Object.keys(options).length > 0) sections.push(section("Options", optionRows(options), style));
-  sections.push(section("Options of every command", optionRows(GLOBAL_OPTIONS), style));
+  sections.push(section("Options of every command", optionRows(sharedOptions(command)), style));
   const shown = examples.map(({ command: line, text }) => `  ${style.dim(`# ${text}`)}\n  ${line}`);
   sections.push([style.bold("Examples:"), ...shown].join("\n"));
   return `${sections.join("\n\n")}\n`;
+}
+
+/** The options of every command, without those that this one has in a meaning of its own. */
+export function sharedOptions({ options }: Command): OptionDeclarations {
+  return Object.fromEntries(Object.entries(GLOBAL_OPTIONS).filter(([name]) => !Object.hasOwn(options, name)));
 }
 
 /** Help for `ring3` itself and for words like `ring3 nvme`. */
@@ -60,12 +65,14 @@ export function groupSummary(group: CommandGroup): string {
   return `${group.summary[0]?.toUpperCase() ?? ""}${group.summary.slice(1)}.`;
 }
 
-function sentence({ summary, description }: Command): string {
+/** What a command does, as sentences. */
+export function sentence({ summary, description }: Command): string {
   const first = `${summary[0]?.toUpperCase() ?? ""}${summary.slice(1)}.`;
   return description === undefined ? first : `${first} ${description}`;
 }
 
-function usage(path: string, { operands, options }: Command): string {
+/** How it is called, in one line. */
+export function usage(path: string, { operands, options }: Command): string {
   const words = operands.map(({ name, variadic, optional }) => {
     const word = variadic === true ? `${name}...` : name;
     return optional === true ? `[${word}]` : word;
@@ -73,7 +80,8 @@ function usage(path: string, { operands, options }: Command): string {
   return [path, ...words, ...(Object.keys(options).length > 0 ? ["[OPTION...]"] : [])].join(" ");
 }
 
-function optionRows(options: OptionDeclarations): [string, string][] {
+/** Options as they are written, and what they do. */
+export function optionRows(options: OptionDeclarations): [string, string][] {
   return Object.entries(options).map(([name, option]) => {
     const short = option.short === undefined ? "" : `-${option.short}, `;
     return [`${short}--${name}${placeholder(option)}`, `${option.description}${repeated(option)}${initial(option)}`];

@@ -49,6 +49,18 @@ export class Latencies {
     return this.#maximumNs;
   }
 
+  /** Samples by powers of two, from the first to the last that has any; bounds in microseconds. */
+  histogram(): { readonly belowUs: number; readonly count: number }[] {
+    const bars: { belowUs: number; count: number }[] = [];
+    for (let octave = 0; octave < OCTAVES; octave++) {
+      const buckets = this.#buckets.subarray(octave * SUB_BUCKETS, (octave + 1) * SUB_BUCKETS);
+      const count = buckets.reduce((sum, samples) => sum + samples, 0);
+      if (count > 0 || bars.length > 0) bars.push({ belowUs: (SUB_BUCKETS * 2 ** octave) / 1000, count });
+    }
+    while (bars.at(-1)?.count === 0) bars.pop();
+    return bars;
+  }
+
   /** In microseconds. */
   summary(): LatencySummary {
     const us = (nanoseconds: number): number => Math.round(nanoseconds) / 1000;

@@ -3,6 +3,17 @@
 import { processAbortSignal } from "./interruption.ts";
 import { run } from "./run.ts";
 
-const { stdin, stdout, stderr, env } = process;
-const signal = processAbortSignal();
-process.exitCode = await run(process.argv.slice(2), { stdin, stdout, stderr, environment: env, signal });
+const surroundings = {
+  // Node makes the stream when it is asked for, which takes longer than what most commands do.
+  get stdin() {
+    return process.stdin;
+  },
+  stdout: process.stdout,
+  stderr: process.stderr,
+  environment: process.env,
+  signal: processAbortSignal(),
+};
+/** Resolves once the command has ended; the process may still have something to close. */
+export const ended: Promise<void> = run(process.argv.slice(2), surroundings).then((status) => {
+  process.exitCode = status;
+});

@@ -98,6 +98,11 @@ function checkOperands({ operands }: Command, given: readonly string[]): void {
   const missing = required[given.length];
   if (missing !== undefined) throw new UsageError(`${missing.name} is missing: ${missing.description}`);
   const extra = given[operands.length];
+  for (const [index, { name, choices }] of operands.entries()) {
+    const word = given[index];
+    if (word !== undefined && choices !== undefined && !choices.includes(word))
+      throw new UsageError(`${name} is one of ${choices.join(", ")}, not "${word}"`);
+  }
   if (extra !== undefined && operands.at(-1)?.variadic !== true)
     throw new UsageError(`"${extra}" is one argument too many`);
 }

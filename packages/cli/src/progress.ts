@@ -16,12 +16,11 @@ export class Progress {
   readonly #options: ProgressOptions;
   readonly #now: () => number;
   #shown = false;
-  #last: number;
+  #last: number | undefined;
 
   constructor(options: ProgressOptions) {
     this.#options = options;
     this.#now = options.now ?? (() => performance.now());
-    this.#last = this.#now();
   }
 
   /** One line that stays: a step of something that has several. */
@@ -36,6 +35,7 @@ export class Progress {
     const { stream, isTerminal, quiet } = this.#options;
     if (quiet) return;
     const now = this.#now();
+    this.#last ??= now;
     if (now - this.#last < (isTerminal ? TERMINAL_INTERVAL_MS : PLAIN_INTERVAL_MS)) return;
     this.#last = now;
     if (isTerminal) {

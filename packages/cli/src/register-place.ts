@@ -51,6 +51,19 @@ export function parseRegisterPlace(text: string): RegisterPlace {
   };
 }
 
+/** The BARs that places lie in. */
+export function barsOf(places: readonly RegisterPlace[]): readonly BarIndex[] {
+  return places.filter(({ area }) => area === "bar").map(({ bar }) => bar);
+}
+
+/** BARs answer only while COMMAND says so; whoever asks for a BAR wants that. */
+export function enableDecoding(fn: PciFunction, bars: readonly BarIndex[]): void {
+  const kinds = new Set(bars.map((index) => fn.bar(index).kind));
+  const command = fn.config.read16(4);
+  const wanted = command | (kinds.has("io") ? 1 : 0) | (kinds.has("memory32") || kinds.has("memory64") ? 2 : 0);
+  if (wanted !== command) fn.config.write16(4, wanted);
+}
+
 /** One access of the place's width, `index` places further on. */
 export function readPlace(fn: PciFunction, place: RegisterPlace, index = 0): bigint {
   const { area, width } = place;

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
+import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "node:test";
 import { promisify } from "node:util";
@@ -84,7 +84,7 @@ test("exit statuses and messages of what goes wrong", async () => {
     [2, /ring3 nvme has no command "toString"/, "nvme", "toString"],
     [2, /unknown option --jsn/, "ls", "--jsn"],
     [2, /ADDRESS_INVALID/, "info", "nonsense"],
-    [2, /--verbose stands before the command/, "--verbose", "ls"],
+    [2, /--bound stands before the command/, "--bound", "ls"],
     [2, /--root/, "bind", "01:00.0", "--root", machine.root],
     [2, /say --yes/, "nvme", "write", "01:00.0"],
     [2, /say --yes/, "nvme", "bench", "01:00.0", "--write"],
@@ -216,6 +216,25 @@ test("info of what cannot be opened gives the facts, the reason and every key", 
   assert.equal(value["opened"], false);
 });
 
+test("-v shows the steps, and of an error its call, errno and causes, before and behind the command", async () => {
+  using machine = new FakeMachine([NVME]);
+  for (const words of [
+    ["-v", "ls", "--root", machine.root],
+    ["ls", "-v", "--root", machine.root],
+  ]) {
+    const { status, stdout, stderr } = await captured(words);
+    assert.deepEqual([status, stdout.includes(NVME.address)], [0, true]);
+    assert.match(stderr, /^ring3 ls: done after \d+\.\d ms\n$/);
+  }
+  const failing = ["dump", "dump:/nowhere/at-all"];
+  const failed = await captured([...failing, "-v"]);
+  assert.equal(failed.status, 4);
+  assert.match(failed.stderr, /^ {2}errno: ENOENT\n {2}exit status: 4$/m);
+  const { error } = JSON.parse((await captured([...failing, "-v", "-q", "--json"])).stderr) as { error: object };
+  assert.deepEqual(Object.keys(error), ["code", "message", "errno", "call", "exitCode", "causes"]);
+  assert.doesNotMatch((await captured(failing)).stderr, /errno:/);
+});
+
 test("NO_COLOR and pipes get plain text, terminals colours", async () => {
   using machine = new FakeMachine([NVME]);
   const words = ["ls", "--root", machine.root];
@@ -224,6 +243,14 @@ test("NO_COLOR and pipes get plain text, terminals colours", async () => {
   assert.ok(!(await captured(words, { terminal: true, environment: { NO_COLOR: "1" } })).stdout.includes(escape));
   assert.ok(!(await captured(words)).stdout.includes(escape));
   assert.ok((await captured(["lss"], { terminal: true })).stderr.includes(escape));
+});
+
+test("only three files know how a terminal is told anything, and those ask whether it is one", () => {
+  const files = globSync("**/*.ts", { cwd: import.meta.dirname }).filter((file) => !file.endsWith(".test.ts"));
+  const knowing = files.filter((file) =>
+    /\\u001b|\\x1b|\\033|styleText/.test(readFileSync(join(import.meta.dirname, file), "utf8")),
+  );
+  assert.deepEqual(knowing.sort(), ["progress.ts", "text.ts", "top/terminal.ts"]);
 });
 
 test("an interruption has its own exit status and message", async () => {
@@ -260,7 +287,7 @@ test("as a process: a reader that leaves early is no failure", async () => {
 test("--version and ls load neither the FFI nor the drivers", async () => {
   const program = `
     process.argv = ["node", "ring3", ...process.env.WORDS.split(" ")];
-    await import(${JSON.stringify(main)});
+    await (await import(${JSON.stringify(main)})).ended;
     const { readFileSync } = await import("node:fs");
     process.stderr.write(/koffi.*\\.node/.test(readFileSync("/proc/self/maps", "utf8")) ? "koffi" : "clean");`;
   for (const words of ["--version", "ls", "--help"]) {

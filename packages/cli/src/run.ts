@@ -1,7 +1,9 @@
 // From a command line to an exit status: finds the command, parses, runs it, and turns every error into one message.
 import { readFileSync } from "node:fs";
 import type { Command, CommandGroup, CommandTable, Otherwise } from "./command.ts";
-import type { Surroundings } from "./context.ts";
+import { Context, type Surroundings } from "./context.ts";
+import { nearest, parseCommand } from "./parse.ts";
+import { styleFor } from "./text.ts";
 import { UsageError } from "./usage-error.ts";
 
 /** The commands of `ring3`. Nothing but the chosen one is loaded. */
@@ -10,6 +12,9 @@ export const COMMANDS: CommandTable = {
   info: async () => (await import("./commands/info.ts")).info,
   bind: async () => (await import("./commands/bind.ts")).bind,
   unbind: async () => (await import("./commands/unbind.ts")).unbind,
+  permit: async () => (await import("./commands/permit.ts")).permit,
+  vfs: async () => (await import("./commands/vfs.ts")).vfs,
+  doctor: async () => (await import("./commands/doctor.ts")).doctor,
   nvme: async () => (await import("./commands/nvme.ts")).nvme,
   edu: async () => (await import("./commands/edu.ts")).edu,
   serve: async () => (await import("./commands/serve.ts")).serve,
@@ -21,11 +26,25 @@ export const COMMANDS: CommandTable = {
   who: async () => (await import("./commands/who.ts")).who,
   reset: async () => (await import("./commands/reset.ts")).reset,
   peek: async () => (await import("./commands/peek.ts")).peek,
+  repl: async () => (await import("./commands/repl.ts")).repl,
+  top: async () => (await import("./commands/top.ts")).top,
+  watch: async () => (await import("./commands/watch.ts")).watch,
   poke: async () => (await import("./commands/peek.ts")).poke,
+  completion: async () => (await import("./commands/completion.ts")).completion,
+  man: async () => (await import("./commands/man.ts")).man,
+  replay: async () => (await import("./commands/replay.ts")).replay,
+  trace: async () => (await import("./commands/trace.ts")).trace,
+  net: async () => (await import("./commands/net.ts")).net,
+  ping: async () => (await import("./commands/ping.ts")).ping,
+  "udp-echo": async () => (await import("./commands/udp-echo.ts")).udpEcho,
+  capture: async () => (await import("./commands/capture.ts")).capture,
+  forward: async () => (await import("./commands/forward.ts")).forward,
+  generate: async () => (await import("./commands/generate.ts")).generate,
+  "echo-stress": async () => (await import("./commands/echo-stress.ts")).echoStress,
   new: async () => (await import("./commands/new.ts")).newGroup,
 };
 
-const SUMMARY = "PCI functions in the hands of ordinary users: list, hand over, drive and serve them.";
+export const SUMMARY = "PCI functions in the hands of ordinary users: list, hand over, drive and serve them.";
 
 /** Runs `words` (without `node` and the script) and returns the exit status; never throws. */
 export async function run(words: readonly string[], surroundings: Surroundings): Promise<number> {
@@ -34,8 +53,13 @@ export async function run(words: readonly string[], surroundings: Surroundings):
     return await dispatch(words, surroundings);
   } catch (error) {
     const { reportError } = await import("./report-error.ts");
-    return reportError(error, surroundings, json);
+    return reportError(error, surroundings, { json, verbose: words.some(isVerbose) });
   }
+}
+
+/** Whether a word asks for details, alone or among other letters. */
+function isVerbose(word: string): boolean {
+  return word === "--verbose" || /^-[a-z]*v[a-z]*$/.test(word);
 }
 
 async function dispatch(words: readonly string[], surroundings: Surroundings): Promise<number> {
@@ -57,7 +81,6 @@ async function dispatch(words: readonly string[], surroundings: Surroundings): P
     }
     if (name === undefined) {
       const { tableHelp } = await import("./help.ts");
-      const { styleFor } = await import("./text.ts");
       const asked = rest.some((word) => word === "--help" || word === "-h");
       const stream = asked ? surroundings.stdout : surroundings.stderr;
       stream.write(
@@ -80,7 +103,7 @@ async function dispatch(words: readonly string[], surroundings: Surroundings): P
 }
 
 /** Options that may stand before the command, since they take no value. */
-const LEADING: ReadonlySet<string> = new Set(["--json", "--quiet", "-q", "--help", "-h"]);
+const LEADING: ReadonlySet<string> = new Set(["--json", "--quiet", "-q", "--verbose", "-v", "--help", "-h"]);
 
 async function find(
   path: string,
@@ -90,7 +113,6 @@ async function find(
 ): Promise<Command | CommandGroup> {
   const load = Object.hasOwn(table, name) ? table[name] : undefined;
   if (load !== undefined) return await load();
-  const { nearest } = await import("./parse.ts");
   const near = nearest(name, Object.keys(table));
   const known = [...Object.keys(table), ...(otherwise === undefined ? [] : [otherwise.name])];
   const meant = near === undefined ? `it knows ${known.join(", ")}` : `did you mean ${path} ${near}?`;
@@ -103,18 +125,20 @@ async function runCommand(
   words: readonly string[],
   surroundings: Surroundings,
 ): Promise<number> {
-  const [{ parseCommand }, { Context }] = await Promise.all([import("./parse.ts"), import("./context.ts")]);
   const { input, global } = parseCommand(command, words);
   const root = global.root ?? "/";
-  const context = new Context(surroundings, { json: global.json, quiet: global.quiet, root });
+  const context = new Context(surroundings, { ...global, root });
   if (global.help) {
     const { commandHelp } = await import("./help.ts");
     surroundings.stdout.write(commandHelp(path, command, context.style));
     return 0;
   }
+  // lspci and setpci have a -v of their own.
+  const traced = global.verbose && !Object.hasOwn(command.options, "verbose");
+  using _trace = traced ? await (await import("./trace-calls.ts")).traceCalls(path, context) : undefined;
   try {
     await command.run(input, context);
-    return 0;
+    return context.exitCode;
   } finally {
     context.progress.clear();
   }

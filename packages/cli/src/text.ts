@@ -77,9 +77,9 @@ export function hex(value: number | bigint, digits = 1): string {
 
 /**
  * JSON for programs: an integer beyond 2^53 becomes a decimal string, bytes a string of hexadecimal digits, and what is
- * absent is `null`, so that every key is always there.
+ * absent is `null`, so that every key is always there. With `indent` 0 it is one line.
  */
-export function toJson(value: unknown): string {
+export function toJson(value: unknown, indent = 2): string {
   function replace(this: Record<string, unknown>, key: string, item: unknown): unknown {
     // A Buffer would have become an array of numbers by now.
     const original = this[key];
@@ -90,5 +90,5 @@ export function toJson(value: unknown): string {
     if (typeof item === "bigint") return item <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(item) : item.toString();
     return item;
   }
-  return JSON.stringify(value, replace, 2);
+  return JSON.stringify(value, replace, indent);
 }

@@ -17,6 +17,7 @@ export const bind: Command = command({
       value: "USER",
       description: "who gets the nodes, by name or uid (default: who called sudo, else root keeps them)",
     },
+    acl: { kind: "flag", description: "let the user in by access list, and leave the nodes to their owner" },
     group: { kind: "flag", short: "g", description: "bind every other endpoint of the IOMMU group as well" },
     driver: { kind: "text", value: "NAME", description: "the VFIO driver (default vfio-pci)" },
     vfs: {
@@ -45,10 +46,12 @@ export const bind: Command = command({
     const request = {
       addresses: operands,
       user: user === undefined ? undefined : host.lookUpUser(user, here.paths),
+      handOver: options.acl ? ("list" as const) : ("owner" as const),
       wholeGroup: options.group,
       driver: options.driver,
       force: options.force,
     };
+    if (options.acl && user === undefined) throw new UsageError("--acl lets a user in: say who with --user");
     const [first = ""] = operands;
     const count = options.vfs === undefined ? undefined : Number(options.vfs);
     if (count !== undefined && operands.length !== 1) throw new UsageError("--vfs takes exactly one ADDRESS");
@@ -78,7 +81,7 @@ export const bind: Command = command({
 });
 
 /** Under sudo the nodes are for whoever typed the command. */
-function chosenUser(given: string | undefined, { environment }: Context): string | undefined {
+export function chosenUser(given: string | undefined, { environment }: Context): string | undefined {
   if (given !== undefined) return given;
   const { SUDO_UID } = environment;
   return SUDO_UID === undefined || SUDO_UID === "0" ? undefined : SUDO_UID;

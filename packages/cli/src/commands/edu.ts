@@ -1,6 +1,6 @@
 // ring3 edu: QEMU's educational device, driven step by step: what a driver does, as a small lesson.
 import { type Command, command } from "../command.ts";
-import { BACKEND_OPTIONS, openFunction } from "../open-function.ts";
+import { OPEN_OPTIONS, openFunction } from "../open-function.ts";
 import { columns, hex } from "../text.ts";
 
 const LIVENESS_VALUE = 0x1234_5678;
@@ -31,7 +31,7 @@ export const edu: Command = command({
       choices: ["msi", "intx", "poll"],
       description: "how to learn that the device is done (default: the best it has)",
     },
-    ...BACKEND_OPTIONS,
+    ...OPEN_OPTIONS,
   },
   examples: [
     { command: "ring3 edu 02:00.0", text: "the whole lesson" },
@@ -39,7 +39,7 @@ export const edu: Command = command({
   ],
   run: async ({ operands, options }, context) => {
     const [address = ""] = operands;
-    await using fn = await openFunction(address, options.backend, context);
+    await using fn = await openFunction(address, options, context);
     const { EduDriver } = await import("ring3/edu");
     const completion = options.completion as "msi" | "intx" | "poll" | undefined;
     await using driver = await context.unlessAborted(

@@ -4,7 +4,7 @@ import type { HostFunction } from "ring3/host";
 import type { ConfigSpace } from "ring3/pci";
 import { type Command, command } from "../command.ts";
 import type { Context } from "../context.ts";
-import { BACKEND_OPTIONS, isSocketAddress, openFunction } from "../open-function.ts";
+import { OPEN_OPTIONS, isSocketAddress, type Opening, openFunction } from "../open-function.ts";
 import { binarySize, columns, hex } from "../text.ts";
 import { UsageError } from "../usage-error.ts";
 
@@ -15,7 +15,7 @@ export const info: Command = command({
     "the reason and the fix.",
   operands: [{ name: "ADDRESS", description: "the function, as 0000:01:00.0, 01:00.0 or vfio-user:PATH" }],
   options: {
-    ...BACKEND_OPTIONS,
+    ...OPEN_OPTIONS,
     closed: { kind: "flag", description: "do not open it, show only what sysfs tells" },
   },
   examples: [
@@ -34,7 +34,7 @@ export const info: Command = command({
     const { opened, reason } =
       options.closed || context.root !== "/"
         ? { opened: undefined, reason: "not opened, as asked for" }
-        : await lookInside(fn.address, options.backend, context);
+        : await lookInside(fn.address, options, context);
     const capabilities = opened?.capabilities ?? (await readClosedCapabilities(fn.address, context));
     const value: Shown = {
       address: fn.address,
@@ -52,12 +52,12 @@ export const info: Command = command({
 /** A function behind a socket: all that is known of it is what it shows once it is open. */
 async function showServed(
   address: string,
-  options: { readonly backend: string; readonly closed: boolean },
+  options: Opening & { readonly closed: boolean },
   context: Context,
 ): Promise<void> {
   if (options.closed)
     throw new UsageError("--closed shows what the machine knows of its functions; a socket has to be opened");
-  await using fn = await openFunction(address, options.backend, context);
+  await using fn = await openFunction(address, options, context);
   const opened = await describeOpened(fn);
   const names = await namesOf(fn.identity);
   const value: Shown = { address, opened: true, reason: undefined, host: undefined, ...opened };
@@ -112,12 +112,12 @@ const UNKNOWN: { readonly [K in OpenedKey]: undefined } = {
 
 async function lookInside(
   address: string,
-  backend: string,
+  options: Opening,
   context: Context,
 ): Promise<{ opened: Opened | undefined; reason: string | undefined }> {
   const { isRing3Error } = await import("ring3");
   try {
-    await using fn = await openFunction(address, backend, context);
+    await using fn = await openFunction(address, options, context);
     return { opened: await describeOpened(fn), reason: undefined };
   } catch (error) {
     if (!isRing3Error(error)) throw error;

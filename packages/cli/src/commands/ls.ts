@@ -1,6 +1,7 @@
 // ring3 ls: the functions of the machine, their groups and drivers, and who may open them.
 import { type Command, command } from "../command.ts";
 import type { Context } from "../context.ts";
+import type { DescribedFunction } from "../ls/describe-functions.ts";
 import { columns, hex } from "../text.ts";
 
 export const ls: Command = command({
@@ -27,49 +28,14 @@ export const ls: Command = command({
     },
   ],
   run: async ({ operands, options }, context) => {
-    const functions = await describeFunctions(context, operands, options.user);
+    const { describeFunctions } = await import("../ls/describe-functions.ts");
+    const functions = describeFunctions(context, operands, options.user);
     const shown = options.bound ? functions.filter(({ bound }) => bound) : functions;
     context.result({ functions: shown }, () => table(shown, context));
   },
 });
 
-/** A function as `ls --json` prints it. */
-type Described = Awaited<ReturnType<typeof describeFunctions>>[number];
-
-async function describeFunctions(context: Context, addresses: readonly string[], userName_: string | undefined) {
-  const [host, { machinePaths }] = await Promise.all([import("ring3/host"), import("../machine.ts")]);
-  const paths = machinePaths(context);
-  const user = userName_ === undefined ? host.currentUser(paths) : host.lookUpUser(userName_, paths);
-  const names = new host.FunctionNames();
-  const functions =
-    addresses.length === 0 ? host.listFunctions(paths) : addresses.map((address) => host.readFunction(address, paths));
-  return functions.map((fn) => {
-    const access = host.functionAccess(fn, user, paths);
-    const group = fn.iommuGroup === undefined ? undefined : host.readGroup(fn.iommuGroup, paths);
-    return {
-      ...fn,
-      className: names.class(fn.classCode),
-      vendorName: names.vendor(fn.vendorId),
-      deviceName: names.device(fn.vendorId, fn.deviceId),
-      bound: fn.driver !== undefined && (host.isVfioDriver(fn.driver) || fn.vfioDevice !== undefined),
-      group:
-        group === undefined
-          ? undefined
-          : { id: group.id, type: group.type, viable: group.viable, members: group.members.map(({ name }) => name) },
-      access: {
-        user: { name: user.name, uid: user.uid },
-        open: access.open,
-        owners: access.owners.map((uid) => ({ uid, name: host.userName(uid, paths) })),
-        reason: access.reason,
-        interfaces: access.paths.map((path) => {
-          return { interface: path.interface, open: path.open, nodes: path.nodes.map((node) => node.path) };
-        }),
-      },
-    };
-  });
-}
-
-function table(functions: readonly Described[], { style }: Context): string {
+function table(functions: readonly DescribedFunction[], { style }: Context): string {
   if (functions.length === 0) return "no PCI function here matches";
   const rows = functions.map((fn) => [
     fn.address,
@@ -83,7 +49,7 @@ function table(functions: readonly Described[], { style }: Context): string {
   return columns([heading, ...rows]);
 }
 
-function whoMayOpen({ bound, access, group }: Described): string {
+function whoMayOpen({ bound, access, group }: DescribedFunction): string {
   if (!bound) return "-";
   const owners = access.owners.map(({ uid, name }) => name ?? `uid ${uid}`).join(", ");
   if (group !== undefined && !group.viable) return `nobody: ${access.reason ?? "the group is not viable"}`;

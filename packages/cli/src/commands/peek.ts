@@ -1,8 +1,15 @@
 // ring3 peek and ring3 poke: single register accesses on an open function.
 import type { PciFunction } from "ring3";
 import { type Command, command } from "../command.ts";
-import { BACKEND_OPTIONS, openFunction } from "../open-function.ts";
-import { parseRegisterPlace, type RegisterPlace, readPlace, writePlace } from "../register-place.ts";
+import { OPEN_OPTIONS, openFunction } from "../open-function.ts";
+import {
+  barsOf,
+  enableDecoding,
+  parseRegisterPlace,
+  type RegisterPlace,
+  readPlace,
+  writePlace,
+} from "../register-place.ts";
 import { hex } from "../text.ts";
 import { UsageError } from "../usage-error.ts";
 
@@ -19,7 +26,7 @@ export const peek: Command = command({
     { name: "PLACE", description: `bar0+0x14, bar2+8.w, config+0x40.b, rom+0; ${WIDTHS}`, variadic: true },
   ],
   options: {
-    ...BACKEND_OPTIONS,
+    ...OPEN_OPTIONS,
     count: {
       kind: "integer",
       short: "c",
@@ -45,8 +52,8 @@ export const peek: Command = command({
     if (writing !== undefined) throw new UsageError(`"${writing.text}" writes: that is ring3 poke`);
     if (places.length === 0) throw new UsageError("PLACE is missing: what shall be read, as bar0+0x14");
     const count = Number(options.count);
-    await using fn = await openFunction(address, options.backend, context);
-    enableMemory(fn, places);
+    await using fn = await openFunction(address, options, context);
+    enableDecoding(fn, barsOf(places));
     const values = places.flatMap((place) =>
       Array.from({ length: count }, (_, index) => ({
         place: place.text,
@@ -81,7 +88,7 @@ export const poke: Command = command({
       variadic: true,
     },
   ],
-  options: { ...BACKEND_OPTIONS, yes: { kind: "flag", short: "y", description: "write without further ado" } },
+  options: { ...OPEN_OPTIONS, yes: { kind: "flag", short: "y", description: "write without further ado" } },
   examples: [
     {
       command: "ring3 poke 01:00.0 bar0+0x14=0x460001 bar0+0x1c --yes",
@@ -100,8 +107,8 @@ export const poke: Command = command({
     }
     if (!options.yes)
       throw new UsageError("writing registers can lose data or hang the device: say --yes if you mean it");
-    await using fn = await openFunction(address, options.backend, context);
-    enableMemory(fn, places);
+    await using fn = await openFunction(address, options, context);
+    enableDecoding(fn, barsOf(places));
     const steps = places.map((place) => access(fn, place));
     context.result({ address, steps }, () =>
       steps
@@ -122,14 +129,6 @@ function access(fn: PciFunction, place: RegisterPlace) {
   const written = before === undefined || mask === undefined ? value : (before & ~mask) | (value & mask);
   writePlace(fn, place, written);
   return { place: text, width, value: undefined, before, written };
-}
-
-/** BARs answer only while COMMAND says so; whoever asks for a BAR wants that. */
-function enableMemory(fn: PciFunction, places: readonly RegisterPlace[]): void {
-  const kinds = new Set(places.filter(({ area }) => area === "bar").map(({ bar }) => fn.bar(bar).kind));
-  const command16 = fn.config.read16(4);
-  const wanted = command16 | (kinds.has("io") ? 1 : 0) | (kinds.has("memory32") || kinds.has("memory64") ? 2 : 0);
-  if (wanted !== command16) fn.config.write16(4, wanted);
 }
 
 function nameOf({ area, bar }: RegisterPlace): string {

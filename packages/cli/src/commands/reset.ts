@@ -1,7 +1,7 @@
 // ring3 reset: resets a function, through VFIO or a socket where the caller may open it, else through sysfs as root.
 import { type Command, command } from "../command.ts";
 import type { Context } from "../context.ts";
-import { isSocketAddress, openFunction } from "../open-function.ts";
+import { isSocketAddress, OPEN_OPTIONS, type Opening, openFunction } from "../open-function.ts";
 import { UsageError } from "../usage-error.ts";
 import { printPlan, refuseOtherMachine } from "./bind.ts";
 
@@ -19,6 +19,7 @@ export const reset: Command = command({
     },
     "dry-run": { kind: "flag", short: "n", description: "print what would be done and change nothing" },
     force: { kind: "flag", description: "even if the machine uses it or a process has it open" },
+    trace: OPEN_OPTIONS.trace,
   },
   examples: [
     { command: "ring3 reset 01:00.0", text: "a function of mine, through VFIO" },
@@ -28,12 +29,13 @@ export const reset: Command = command({
   run: async ({ operands, options }, context) => {
     const [address = ""] = operands;
     const dryRun = options["dry-run"];
+    const opening = { ...options, backend: "auto" };
     if (isSocketAddress(address)) {
       if (options.method !== undefined)
         throw new UsageError("--method is for sysfs; a socket's server chooses by itself");
       return dryRun
         ? context.result({ steps: [] }, () => "reset it through its socket")
-        : await resetOpen(address, context);
+        : await resetOpen(address, opening, context);
     }
     const [host, { machine }] = await Promise.all([import("ring3/host"), import("../machine.ts")]);
     const here = machine(context);
@@ -52,13 +54,13 @@ export const reset: Command = command({
       );
     }
     refuseOtherMachine(context);
-    if (may) return await resetOpen(plan.address, context);
+    if (may) return await resetOpen(plan.address, opening, context);
     report(context, plan.address, "sysfs", await host.resetFunction(request, here));
   },
 });
 
-async function resetOpen(address: string, context: Context): Promise<void> {
-  await using fn = await openFunction(address, "auto", context);
+async function resetOpen(address: string, options: Opening, context: Context): Promise<void> {
+  await using fn = await openFunction(address, options, context);
   const method = await context.unlessAborted(fn.reset());
   report(context, address, fn.identity.backend, method);
 }

@@ -29,7 +29,14 @@ export const unbind: Command = command({
     const here = machine(context);
     const parents = new Set<string>();
     const plain: string[] = [];
-    for (const address of operands.length > 0 ? operands : host.boundAddresses(here.paths)) {
+    const recorded = new Set(host.recordedAddresses(here.paths));
+    for (const address of operands.length > 0 ? operands : recorded) {
+      // What was unplugged while it was bound has only a record to give back.
+      const name = host.sysfsAddress(address);
+      if (recorded.has(name) && !host.boundAddresses(here.paths).includes(name)) {
+        plain.push(name);
+        continue;
+      }
       const { physicalFunction, address: full } = host.readFunction(address, here.paths);
       // Without arguments, virtual functions of ours go together with their physical one.
       if (host.ownsVfs(full, here)) parents.add(full);
@@ -39,19 +46,37 @@ export const unbind: Command = command({
     }
     const { force } = options;
     if (options["dry-run"]) {
-      const steps = plain.length === 0 ? [] : host.planUnbind({ addresses: plain, force }, here).steps;
+      const steps =
+        plain.length === 0 && operands.length > 0 ? [] : host.planUnbind({ addresses: plain, force }, here).steps;
       const further = [...parents].map((address) => `give back and remove the virtual functions of ${address}`);
       return printPlan(context, steps, further);
     }
     refuseOtherMachine(context);
-    if (plain.length > 0) await host.unbind({ addresses: plain, force }, here);
+    // Without arguments, what a dead binding left of shared nodes goes back too.
+    if (plain.length > 0 || operands.length === 0) await host.unbind({ addresses: plain, force }, here);
     for (const address of parents) await host.removeVfs(address, { force }, here);
+    const there = new Map(host.listFunctions(here.paths).map((fn) => [fn.address, fn]));
     const unbound = [...plain, ...parents].map((address) => {
-      return { address, driver: host.readFunction(address, here.paths).driver };
+      const rules = host.findRules(here.paths, address).map(({ path }) => path);
+      return { address, present: there.has(address), driver: there.get(address)?.driver, rules };
     });
     context.result({ unbound }, () => {
       if (unbound.length === 0) return "ring3 has bound nothing";
-      return unbound.map(({ address, driver }) => `${address} is back with ${driver ?? "no driver"}`).join("\n");
+      return unbound.map(unboundText).join("\n");
     });
   },
 });
+
+interface Unbound {
+  readonly address: string;
+  readonly present: boolean;
+  readonly driver: string | undefined;
+  readonly rules: readonly string[];
+}
+
+function unboundText({ address, present, driver, rules }: Unbound): string {
+  if (!present) return `${address} is gone, and forgotten`;
+  const lasting =
+    rules.length === 0 ? "" : `; ${rules.join(", ")} binds it again at boot: sudo ring3 permit ${address} --revoke`;
+  return `${address} is back with ${driver ?? "no driver"}${lasting}`;
+}

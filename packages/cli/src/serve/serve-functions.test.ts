@@ -19,7 +19,9 @@ const NOTHING: ServerSettings = {
   twinSocket: true,
   trustUnsealedMemory: false,
   log: undefined,
-  trace: false,
+  logMessages: false,
+  trace: undefined,
+  faults: undefined,
   metrics: undefined,
 };
 
@@ -107,7 +109,16 @@ test("settings reach the server; what it tells and what the function does is in 
   const [log, metrics] = [join(directory, "events.jsonl"), join(directory, "metrics.sock")];
   const { context, controller, stdout, start, options } = scene();
   const fn = Object.assign(device(), { statistics: { readCommands: 4, name: "x" } });
-  const settings = { ...NOTHING, mode: 0o660, allowUids: [7], state: "/s", keepState: true, log, metrics, trace: true };
+  const settings = {
+    ...NOTHING,
+    mode: 0o660,
+    allowUids: [7],
+    state: "/s",
+    keepState: true,
+    log,
+    metrics,
+    logMessages: true,
+  };
   const serving = serveFunctions(
     { device: "toy", summary: "", functions: [{ fn, path: "/x" }] },
     settings,

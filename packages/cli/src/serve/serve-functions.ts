@@ -1,6 +1,14 @@
 // What every `ring3 serve` does once its devices exist: serves each at its socket, says that it is ready, keeps log and
 // metrics, and on a signal closes everything in order. The server comes from the library; tests pass their own.
-import type { FunctionServer, ServeOptions, ServerEvent, TracedMessage } from "ring3/vfio-user";
+import type { FaultPlan, Injection } from "ring3/faults";
+import type {
+  FunctionServer,
+  ServeOptions,
+  ServerBetween,
+  ServerEvent,
+  ServerWatch,
+  TracedMessage,
+} from "ring3/vfio-user";
 import type { VirtualFunction } from "ring3/virtual";
 import type { Context } from "../context.ts";
 import { hex } from "../text.ts";
@@ -38,8 +46,16 @@ export async function serveFunctions(
   await using resources = new AsyncDisposableStack();
   const log = resources.use(openEventLog(settings.log, context.streams.stderr));
   const servers: FunctionServer[] = [];
+  const watches = settings.trace === undefined ? undefined : resources.use(await traceServing(settings.trace));
   for (const { fn, path } of serving.functions) {
-    servers.push(resources.use(await start(fn, path, serveOptions(path, settings, log))));
+    const watch = watches?.watch(fn);
+    const between = settings.faults === undefined ? undefined : await faultsBefore(fn, settings.faults, log);
+    const options = {
+      ...serveOptions(path, settings, log),
+      ...(watch === undefined ? {} : { watch }),
+      ...(between === undefined ? {} : { between }),
+    };
+    servers.push(resources.use(await start(fn, path, options)));
     if (settings.log !== undefined) resources.use(logEvents(fn, path, log));
   }
   if (settings.metrics !== undefined) {
@@ -57,6 +73,41 @@ export async function serveFunctions(
   await resources.disposeAsync();
 }
 
+interface ServingTrace extends Disposable {
+  watch(fn: VirtualFunction): ServerWatch;
+}
+
+/** Clients of each function are numbered from a number of their own, so that they do not meet in one file. */
+const CLIENTS_APART = 1000;
+
+async function traceServing(path: string): Promise<ServingTrace> {
+  const [{ DeviceTrace }, { openTraceFile }, { knownDeviceRegisters }] = await Promise.all([
+    import("ring3/trace"),
+    import("../trace/trace-file.ts"),
+    import("ring3/registers"),
+  ]);
+  const resources = new DisposableStack();
+  const file = resources.use(openTraceFile(path));
+  const startMs = performance.now();
+  let functions = 0;
+  return {
+    watch: (fn) => {
+      const options = { registers: knownDeviceRegisters(fn), startMs, fn: CLIENTS_APART * functions++ };
+      return resources.use(new DeviceTrace(fn, file, options));
+    },
+    [Symbol.dispose]: () => resources.dispose(),
+  };
+}
+
+async function faultsBefore(fn: VirtualFunction, plan: FaultPlan, log: EventLog): Promise<ServerBetween> {
+  const [{ DeviceFaults }, { knownDeviceRegisters }] = await Promise.all([
+    import("ring3/faults"),
+    import("ring3/registers"),
+  ]);
+  const onInjected = ({ kind, description }: Injection): void => log.write("injected", { kind, description });
+  return new DeviceFaults(fn, plan, { registers: knownDeviceRegisters(fn), onInjected });
+}
+
 function serveOptions(path: string, settings: ServerSettings, log: EventLog): ServeOptions {
   const { mode, owner, allowUids, state, keepState, twinSocket, trustUnsealedMemory } = settings;
   return {
@@ -67,7 +118,7 @@ function serveOptions(path: string, settings: ServerSettings, log: EventLog): Se
     keepState,
     twinSocket,
     trustUnsealedMemory,
-    ...(settings.trace
+    ...(settings.logMessages
       ? { onMessage: (message: TracedMessage) => log.write("message", { socket: path, ...message }) }
       : {}),
     onEvent: ({ type, ...facts }: ServerEvent) => log.write(type, { socket: path, ...facts }),

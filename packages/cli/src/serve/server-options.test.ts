@@ -52,7 +52,9 @@ test("what is not given is left to the library", async () => {
     twinSocket: true,
     trustUnsealedMemory: false,
     log: undefined,
-    trace: false,
+    logMessages: false,
+    trace: undefined,
+    faults: undefined,
     metrics: undefined,
   });
 });
@@ -64,7 +66,7 @@ test("mistakes are usage errors that show the right form", async () => {
   await assert.rejects(settings("--owner", "alice:nobodies"), /GROUP_UNKNOWN.*nobodies/);
   await assert.rejects(settings("--owner", "mallory"), /USER_UNKNOWN/);
   await assert.rejects(settings("--allow-uid", "alice,"), /separated by commas/);
-  await assert.rejects(settings("--trace"), /--log/);
+  await assert.rejects(settings("--log-messages"), /--log/);
   assert.throws(() => socketPath(undefined), /--socket is missing/);
   const { status, stderr } = await captured(["serve", "edu"]);
   assert.equal(status, 2);

@@ -1,4 +1,5 @@
 // The options that every `ring3 serve` shares: where the socket is, who may connect, and what is written down.
+import type { FaultPlan } from "ring3/faults";
 import type { Context } from "../context.ts";
 import { machinePaths } from "../machine.ts";
 import { UsageError } from "../usage-error.ts";
@@ -30,7 +31,17 @@ export const SERVER_OPTIONS = {
     description: "map memory that the client could truncate, which would then kill this server",
   },
   log: { kind: "text", value: "FILE", description: "append what happens to FILE, a JSON object a line; - is stderr" },
-  trace: { kind: "flag", description: "log every message as well, which makes the server slower" },
+  "log-messages": { kind: "flag", description: "log every message as well, which makes the server slower" },
+  trace: {
+    kind: "text",
+    value: "FILE",
+    description: "record every access of the client, and every interrupt, in FILE (see ring3 trace)",
+  },
+  faults: {
+    kind: "text",
+    value: "PLAN",
+    description: "let happen to clients what the YAML file PLAN says (docs/faults.md)",
+  },
   metrics: { kind: "text", value: "PATH", description: "give metrics to Prometheus at the UNIX socket PATH" },
 } as const;
 
@@ -44,7 +55,9 @@ export interface ServerSettings {
   readonly twinSocket: boolean;
   readonly trustUnsealedMemory: boolean;
   readonly log: string | undefined;
-  readonly trace: boolean;
+  readonly logMessages: boolean;
+  readonly trace: string | undefined;
+  readonly faults: FaultPlan | undefined;
   readonly metrics: string | undefined;
 }
 
@@ -58,13 +71,15 @@ export interface ServerInput {
   readonly "no-twin-socket": boolean;
   readonly "trust-unsealed-memory": boolean;
   readonly log: string | undefined;
-  readonly trace: boolean;
+  readonly "log-messages": boolean;
+  readonly trace: string | undefined;
+  readonly faults: string | undefined;
   readonly metrics: string | undefined;
 }
 
 export async function serverSettings(input: ServerInput, context: Context): Promise<ServerSettings> {
-  if (input.trace && input.log === undefined)
-    throw new UsageError("--trace writes to the log: add --log FILE, or --log -");
+  if (input["log-messages"] && input.log === undefined)
+    throw new UsageError("--log-messages writes to the log: add --log FILE, or --log -");
   return {
     mode: input.mode === undefined ? undefined : parseMode(input.mode),
     owner: input.owner === undefined ? undefined : await lookUpOwner(input.owner, context),
@@ -74,9 +89,16 @@ export async function serverSettings(input: ServerInput, context: Context): Prom
     twinSocket: !input["no-twin-socket"],
     trustUnsealedMemory: input["trust-unsealed-memory"],
     log: input.log,
+    logMessages: input["log-messages"],
     trace: input.trace,
+    faults: input.faults === undefined ? undefined : await faultPlan(input.faults),
     metrics: input.metrics,
   };
+}
+
+async function faultPlan(path: string): Promise<FaultPlan> {
+  const { readFaultPlan } = await import("../faults/plan-file.ts");
+  return await readFaultPlan(path);
 }
 
 /** The socket's path, which is the one option that cannot be left out. */

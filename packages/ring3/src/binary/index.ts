@@ -1,6 +1,9 @@
+export { SYSTEM_CALLS, type SystemCallReport } from "./diagnostics.ts";
+export type { CompletionPlace, CompletionPlaces, MemoryReader } from "./completion-places.ts";
 export { isRing3Error, Ring3Error } from "./error.ts";
 export { bit, bits, Field } from "./field.ts";
 export { hexdump } from "./hexdump.ts";
+export type { DeviceRegisters, PlacedRegister, RegisterMap } from "./register-map.ts";
 export {
   array,
   ascii,

@@ -74,7 +74,7 @@ test("access says what is in the way and the command that removes it", async () 
   assert.equal(closed.open, false);
   assert.match(
     closed.reason ?? "",
-    /bob may not open .*vfio\/11 .*mode 0600.*sudo ring3 bind 0000:01:00\.0 --user bob/,
+    /bob may not open .*vfio\/11 .*mode 0600.*sudo ring3 permit 0000:01:00\.0 --user bob/,
   );
   // One of the two interfaces is enough.
   chmodSync(join(machine.paths.devRoot, "vfio/11"), 0o666);

@@ -1,5 +1,6 @@
 // Who may open a function, over which of the kernel's two interfaces, and if nobody, what to do about it.
 import type { Ring3Error } from "../binary/error.ts";
+import type { AccessList } from "./access-list.ts";
 import type { HostFunction } from "./inventory.ts";
 import { type IommuGroup, isVfioDriver, notViable, readGroup } from "./iommu-groups.ts";
 import { containerNode, deviceNode, groupNode, iommufdNode, mayOpen, type VfioNode } from "./nodes.ts";
@@ -27,8 +28,16 @@ export interface FunctionAccess {
   readonly reason: string | undefined;
 }
 
-/** Judges whether `user` may open `fn`, by owner and mode of the nodes and the state of its group. */
-export function functionAccess(fn: HostFunction, user: User, paths: HostPaths = thisMachine): FunctionAccess {
+/**
+ * Judges whether `user` may open `fn`, by owner and mode of the nodes and the state of its group. Access lists count for the
+ * user of this process, and for others as far as they are passed, by path.
+ */
+export function functionAccess(
+  fn: HostFunction,
+  user: User,
+  paths: HostPaths = thisMachine,
+  lists: ReadonlyMap<string, AccessList> = new Map(),
+): FunctionAccess {
   const blocked = blockedReason(fn, paths);
   const group = fn.iommuGroup === undefined ? undefined : groupNode(fn.iommuGroup, paths);
   const device = fn.vfioDevice === undefined ? undefined : deviceNode(fn.vfioDevice, paths);
@@ -39,7 +48,7 @@ export function functionAccess(fn: HostFunction, user: User, paths: HostPaths = 
     missing: string,
   ): AccessPath => {
     const nodes = [node, shared].filter((found) => found !== undefined);
-    const closed = nodes.filter((found) => !mayOpen(found, user));
+    const closed = nodes.filter((found) => !mayOpen(found, user, lists.get(found.path)));
     let reason = blocked;
     if (reason === undefined && (node === undefined || shared === undefined)) reason = missing;
     if (reason === undefined && closed.length > 0) reason = closedReason(closed, fn.address, user);
@@ -75,5 +84,5 @@ function closedReason(closed: readonly VfioNode[], address: string, user: User):
   const names = closed.map(({ path, uid, mode }) => `${path} (uid ${uid}, mode ${mode.toString(8).padStart(4, "0")})`);
   const noiommu = closed.some((node) => node.noiommu);
   if (noiommu) return `${names.join(" and ")} is without IOMMU and takes CAP_SYS_RAWIO`;
-  return `${who} may not open ${names.join(" and ")}. Hand it over: sudo ring3 bind ${address} --user ${who.replace("uid ", "")}`;
+  return `${who} may not open ${names.join(" and ")}. Hand it over: sudo ring3 permit ${address} --user ${who.replace("uid ", "")}`;
 }

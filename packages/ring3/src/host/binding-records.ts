@@ -1,6 +1,7 @@
 // What ring3 will give back, written before anything is changed, so that another process, or the same command after a
 // crash, still knows the former driver. The files live in /run, and so end with the bindings at the next boot.
 import { join } from "node:path";
+import { PciAddress } from "../pci/address.ts";
 import type { NodeOwner } from "./operations.ts";
 import { functionDirectory, type HostPaths } from "./paths.ts";
 import { listNames, present, readText } from "./sysfs.ts";
@@ -58,11 +59,16 @@ export function readSharedNodes(paths: HostPaths): SharedNodeRecord {
   return Object.fromEntries(entries);
 }
 
-/** Addresses of the functions that ring3 has bound and not given back, as far as they are still there. */
-export function boundAddresses(paths: HostPaths): string[] {
+/** Addresses of the functions that ring3 has bound and not given back, those that were unplugged meanwhile included. */
+export function recordedAddresses(paths: HostPaths): string[] {
   const names = listNames(join(paths.runRoot, "ring3/bindings"));
   const addresses = names.filter((name) => name.endsWith(".json")).map((name) => name.slice(0, -".json".length));
-  return addresses.filter((address) => present(functionDirectory(paths, address)));
+  return addresses.filter((address) => PciAddress.accepts(address));
+}
+
+/** Addresses of the functions that ring3 has bound and not given back, as far as they are still there. */
+export function boundAddresses(paths: HostPaths): string[] {
+  return recordedAddresses(paths).filter((address) => present(functionDirectory(paths, address)));
 }
 
 function parse(path: string): Record<string, unknown> | undefined {
@@ -85,6 +91,9 @@ function isNameOrNull(value: unknown): value is string | null {
 
 function isOwner(value: unknown): value is NodeOwner {
   if (typeof value !== "object" || value === null) return false;
-  const { uid, gid, mode } = value as Record<string, unknown>;
+  const { uid, gid, mode, accessList } = value as Record<string, unknown>;
+  if (accessList !== undefined && accessList !== null) {
+    if (typeof accessList !== "string" || !/^(?:[0-9a-f]{2})+$/.test(accessList)) return false;
+  }
   return [uid, gid, mode].every((part) => Number.isInteger(part));
 }

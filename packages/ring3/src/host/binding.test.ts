@@ -7,7 +7,7 @@ import { boundAddresses, readBindingRecord } from "./binding-records.ts";
 import { FakeMachine } from "./fake-machine.ts";
 import { readFunction } from "./inventory.ts";
 import { holdLock } from "./lock.ts";
-import { bindVfs, createVfs, removeVfs } from "./sriov.ts";
+import { bindVfs, removeVfs, setVfs } from "./sriov.ts";
 
 const NVME = { address: "0000:01:00.0", group: 11, driver: "nvme" };
 const GPU = { address: "0000:03:00.0", group: 14, driver: "nouveau", classCode: 0x030000 };
@@ -268,7 +268,7 @@ test("two bindings at once: the second is told who is at work; a dead one's lock
 test("virtual functions are made, bound, given back and removed", async () => {
   using machine = new FakeMachine([NIC]);
   const before = machine.state();
-  assert.deepEqual(await createVfs(NIC.address, 1, machine.host()), ["0000:05:10.0"]);
+  assert.deepEqual(await setVfs({ address: NIC.address, count: 1 }, machine.host()), ["0000:05:10.0"]);
   await removeVfs(NIC.address, {}, machine.host());
   assert.deepEqual(machine.state(), before);
   const vfs = await bindVfs(NIC.address, 2, { user: alice }, machine.host());
@@ -278,8 +278,8 @@ test("virtual functions are made, bound, given back and removed", async () => {
   assert.equal(readFunction("0000:05:10.1", machine.paths).physicalFunction, NIC.address);
   assert.equal(machine.state()["dev/vfio/901"], "1000 0 600");
   assert.throws(() => planBind({ addresses: [NIC.address] }, machine.host()), /has 2 virtual functions/);
-  await assert.rejects(createVfs(NIC.address, 3, machine.host()), code("VFS_EXIST"));
-  await assert.rejects(createVfs(NIC.address, 8, machine.host()), code("TOO_MANY_VFS"));
+  await assert.rejects(bindVfs(NIC.address, 3, {}, machine.host()), code("VFS_EXIST"));
+  await assert.rejects(bindVfs(NIC.address, 8, {}, machine.host()), code("TOO_MANY_VFS"));
   await removeVfs(NIC.address, {}, machine.host());
   assert.deepEqual(machine.state(), before);
 });

@@ -7,12 +7,10 @@ import {
   detachStep,
   forgetStep,
   type Host,
-  handOverStep,
   loadDriverStep,
   overrideStep,
   probeStep,
   recordStep,
-  restoreSharedNodesStep,
 } from "./binding-steps.ts";
 import { describeHolders, findHolders } from "./holders.ts";
 import { usesOf } from "./in-use.ts";
@@ -20,8 +18,9 @@ import { type HostFunction, readFunction, sysfsAddress } from "./inventory.ts";
 import { isVfioDriver, notViable, readGroup } from "./iommu-groups.ts";
 import { Journal, type Step } from "./journal.ts";
 import { holdLock } from "./lock.ts";
+import { type HandOver, handOverStep, NodeKeeper, restoreSharedNodesStep } from "./node-steps.ts";
 import { deviceNode, groupNode } from "./nodes.ts";
-import { driverDirectory } from "./paths.ts";
+import { driverDirectory, functionDirectory } from "./paths.ts";
 import { present } from "./sysfs.ts";
 import type { User } from "./users.ts";
 
@@ -31,6 +30,8 @@ export interface BindRequest {
   readonly addresses: readonly string[];
   /** Who gets the nodes; without one they stay root's. */
   readonly user?: User | undefined;
+  /** How the user gets them: as their `owner` (default), or by their access `list`. */
+  readonly handOver?: HandOver | undefined;
   /** Binds every other endpoint of the IOMMU groups as well. */
   readonly wholeGroup?: boolean | undefined;
   /** `vfio-pci`, or a variant driver of VFIO. */
@@ -91,7 +92,7 @@ export function planBind(request: BindRequest, host: Host): BindingPlan {
   }
   for (const fn of moving) if (fn.driver !== undefined) steps.push(detachStep(host, fn.address, fn.driver));
   for (const fn of moving) steps.push(overrideStep(host, fn.address, driver), probeStep(host, fn.address, driver));
-  for (const fn of functions) steps.push(handOverStep(host, fn.address, request.user));
+  for (const fn of functions) steps.push(handOverStep(host, fn.address, request.user, request.handOver));
   return { addresses: functions.map(({ address }) => address), steps };
 }
 
@@ -115,8 +116,16 @@ export async function bindIn(journal: Journal, request: BindRequest, host: Host)
 
 /** Plans giving functions back. Throws `NOT_BOUND` and `FUNCTION_HELD`. */
 export function planUnbind(request: UnbindRequest, host: Host): BindingPlan {
-  const functions = withBridges(unique(request.addresses), host);
-  const steps: Step[] = [];
+  const addresses = unique(request.addresses);
+  // What was unplugged while it was bound has left its record.
+  const gone = addresses.filter((address) => {
+    return !present(functionDirectory(host.paths, address)) && readBindingRecord(host.paths, address) !== undefined;
+  });
+  const functions = withBridges(
+    addresses.filter((address) => !gone.includes(address)),
+    host,
+  );
+  const steps: Step[] = gone.map((address) => forgetStep(host, bindingRecordPath(host.paths, address)));
   for (const fn of functions) {
     const record = readBindingRecord(host.paths, fn.address);
     const bound = fn.driver !== undefined && isVfioDriver(fn.driver) ? fn.driver : undefined;
@@ -126,7 +135,7 @@ export function planUnbind(request: UnbindRequest, host: Host): BindingPlan {
     }
     if (bound !== undefined) {
       if (request.force !== true) refuseHeld(fn, host);
-      steps.push(...reclaimSteps(fn.address, bound, record?.uid ?? null, host));
+      steps.push(reclaimStep(fn.address, bound, host));
     }
     steps.push(overrideStep(host, fn.address, record?.formerOverride ?? undefined));
     const former = record?.formerDriver ?? undefined;
@@ -135,7 +144,7 @@ export function planUnbind(request: UnbindRequest, host: Host): BindingPlan {
     if (record !== undefined) steps.push(forgetStep(host, bindingRecordPath(host.paths, fn.address)));
   }
   steps.push(restoreSharedNodesStep(host));
-  return { addresses: functions.map(({ address }) => address), steps };
+  return { addresses: [...functions.map(({ address }) => address), ...gone], steps };
 }
 
 /** Gives functions back to the drivers that they had before {@link bind}, all or nothing. Needs root. */
@@ -143,14 +152,11 @@ export async function unbind(request: UnbindRequest, host: Host): Promise<Bindin
   requireRoot(host, `unbind ${request.addresses.join(" ")}`);
   await using _lock = await holdLock(host);
   const journal = new Journal(host.signal, host.progress);
-  return await journal.attempt(async () => await unbindIn(journal, request, host));
-}
-
-/** Giving back as a part of a larger change, which owns the journal. */
-export async function unbindIn(journal: Journal, request: UnbindRequest, host: Host): Promise<BindingPlan> {
-  const plan = planUnbind(request, host);
-  await journal.run(plan.steps);
-  return plan;
+  return await journal.attempt(async () => {
+    const plan = planUnbind(request, host);
+    await journal.run(plan.steps);
+    return plan;
+  });
 }
 
 /** Throws `NOT_ROOT` with the command to run. */
@@ -162,16 +168,21 @@ export function requireRoot(host: Host, command: string): void {
   );
 }
 
-/** Detaching from VFIO whose way back also hands the new node to whoever had it. */
-function reclaimSteps(address: string, driver: string, uid: number | null, host: Host): Step[] {
-  const user = uid === null ? undefined : { name: undefined, uid, gids: [] };
-  const handOver = handOverStep(host, address, user);
+/** Detaching from VFIO whose way back also gives the new nodes to whoever had them. */
+function reclaimStep(address: string, driver: string, host: Host): Step {
+  const nodes = new NodeKeeper(host, address);
   const detach = detachStep(host, address, driver);
-  const undo = async (): Promise<void> => {
-    await detach.undo?.();
-    await handOver.run();
+  return {
+    ...detach,
+    run: async () => {
+      await nodes.note();
+      await detach.run();
+    },
+    undo: async () => {
+      await detach.undo?.();
+      await nodes.restore();
+    },
   };
-  return [{ ...detach, undo }];
 }
 
 /**

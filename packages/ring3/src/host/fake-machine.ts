@@ -44,6 +44,8 @@ export class FakeMachine implements Disposable {
   readonly calls: string[] = [];
   /** Which call fails (from 0), before or after taking effect; further ones work. */
   failAt: { readonly call: number; readonly when: "before" | "after" } | undefined = undefined;
+  /** At which call the process is killed, before or after it takes effect: it never goes on. See {@link killed}. */
+  killAt: { readonly call: number; readonly when: "before" | "after" } | undefined = undefined;
   /** Called before each call, with its number. */
   onCall: ((call: number) => void) | undefined = undefined;
   /** Drivers whose probe fails. */
@@ -51,6 +53,7 @@ export class FakeMachine implements Disposable {
   readonly claimedDevices: Set<string> = new Set();
   privileged = true;
   readonly #interfaces: FakeInterfaces;
+  #tellKilled: () => void = () => undefined;
   readonly #natural = new Map<string, string>();
   #nextVfio = 0;
 
@@ -89,6 +92,11 @@ export class FakeMachine implements Disposable {
   file(path: string, text: string): void {
     mkdirSync(dirname(join(this.root, path)), { recursive: true });
     writeFileSync(join(this.root, path), text);
+  }
+
+  /** Fills a file of the tree with bytes. */
+  bytes(path: string, content: Uint8Array): void {
+    writeFileSync(join(this.root, path), content);
   }
 
   /** Makes a symbolic link of the tree: both names are below its root. */
@@ -153,6 +161,24 @@ export class FakeMachine implements Disposable {
     rmSync(join(this.paths.sysfsRoot, "bus/pci/devices", address));
   }
 
+  /**
+   * Runs `change`, which `killAt` may kill; resolves with whether it did. The lock is then that of a dead process, and the
+   * machine as the killed one left it.
+   */
+  async killed(change: () => Promise<unknown>): Promise<boolean> {
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    this.#tellKilled = () => resolve(true);
+    const dead = await Promise.race([promise, change().then(() => false)]);
+    this.killAt = undefined;
+    if (dead) this.file("run/ring3/lock", "999999 1");
+    return dead;
+  }
+
+  /** What a binding that was killed between taking a function from VFIO and giving it back leaves. */
+  interruptBinding(address: string): void {
+    this.#unbind(address);
+  }
+
   /** Everything that binding may change, in a form to compare. */
   state(): Readonly<Record<string, string>> {
     const state: Record<string, string> = {};
@@ -164,7 +190,7 @@ export class FakeMachine implements Disposable {
       state[address] = [driver, ...extra].join(" ");
     }
     for (const name of ["bindings", "sriov", "."].flatMap((folder) => this.#files(`run/ring3/${folder}`))) {
-      if (name.endsWith(".json")) state[name] = readFileSync(join(this.root, name), "utf8");
+      if (name.endsWith(".json")) state[name] = readFileSync(join(this.root, name), "utf8").replaceAll(this.root, "");
     }
     for (const name of ["vfio/devices", "vfio", "."].flatMap((folder) => this.#files(`dev/${folder}`))) {
       // A device that is bound anew gets another number.
@@ -178,6 +204,9 @@ export class FakeMachine implements Disposable {
     const call = async (name: string, action: () => void): Promise<void> => {
       const number = this.calls.push(name) - 1;
       this.onCall?.(number);
+      const killed = this.killAt?.call === number ? this.killAt.when : undefined;
+      if (killed === "after") action();
+      if (killed !== undefined) return await this.#die();
       const fails = this.failAt?.call === number ? this.failAt.when : undefined;
       if (fails !== "before") action();
       if (fails !== undefined) throw new Ring3Error("HOST_CALL_FAILED", `${name} failed with EIO`, { errno: "EIO" });
@@ -191,12 +220,15 @@ export class FakeMachine implements Disposable {
           if (name === "absent") throw new Ring3Error("MODULE_MISSING", "no such module");
           this.driver(name);
         }),
-      setOwner: async (path, { uid, gid, mode }) =>
+      setOwner: async (path, { uid, gid, mode, accessList }) =>
         await call(`chown ${path}`, () => {
-          writeFileSync(path, `${uid} ${gid} ${mode.toString(8)}`);
+          const former = (readText(path) ?? "").split(" ")[3];
+          const list = accessList === undefined ? former : (accessList ?? undefined);
+          writeFileSync(path, [uid, gid, mode.toString(8), list].filter((word) => word !== undefined).join(" "));
           chmodSync(path, mode);
           if (process.geteuid?.() === 0) chownSync(path, uid, gid);
         }),
+      accessList: async (path) => (readText(path) ?? "").split(" ")[3],
       save: async (path, text) =>
         await call(`save ${path}`, () => {
           mkdirSync(dirname(path), { recursive: true });
@@ -210,6 +242,11 @@ export class FakeMachine implements Disposable {
       settle: async () => await call("settle", () => undefined),
       claimed: (path) => this.claimedDevices.has(path),
     };
+  }
+
+  #die(): Promise<never> {
+    this.#tellKilled();
+    return new Promise(() => undefined);
   }
 
   node(name: string, mode: number): void {
@@ -282,6 +319,7 @@ export class FakeMachine implements Disposable {
     const name = `vfio${this.#nextVfio++}`;
     const group = this.#group(address);
     mkdirSync(this.#at(address, `vfio-dev/${name}`), { recursive: true });
+    mkdirSync(join(this.paths.sysfsRoot, "class/vfio-dev", name), { recursive: true });
     if (this.#interfaces !== "group") {
       writeFileSync(this.#at(address, `vfio-dev/${name}/dev`), "240:0\n");
       this.node(`vfio/devices/${name}`, 0o600);
@@ -294,8 +332,10 @@ export class FakeMachine implements Disposable {
 
   #unbind(address: string): void {
     rmSync(this.#at(address, "driver"));
-    for (const name of listNames(this.#at(address, "vfio-dev")))
+    for (const name of listNames(this.#at(address, "vfio-dev"))) {
       rmSync(join(this.paths.devRoot, "vfio/devices", name), { force: true });
+      rmSync(join(this.paths.sysfsRoot, "class/vfio-dev", name), { recursive: true });
+    }
     rmSync(this.#at(address, "vfio-dev"), { recursive: true, force: true });
     const group = this.#group(address);
     if (group === undefined) return;

@@ -12,37 +12,65 @@ interface Mount {
   readonly source: string;
 }
 
+/** One use that the machine makes of a function. */
+export interface MachineUse {
+  /** A phrase, such as `/dev/nvme0n1p2 is mounted on /`. */
+  readonly text: string;
+  /** The shell command that ends it; `undefined` where the machine would not survive that, or none is known. */
+  readonly stop: string | undefined;
+}
+
 /** Why the machine needs the function, one phrase each (`/dev/nvme0n1p2 is mounted on /`); empty where it does not. */
 export function usesOf(address: string, paths: HostPaths, operations: HostOperations): string[] {
+  return machineUses(address, paths, operations).map(({ text }) => text);
+}
+
+/** What the machine does with the function, and how to end it; empty where it does nothing. */
+export function machineUses(address: string, paths: HostPaths, operations: HostOperations): MachineUse[] {
   const directory = functionDirectory(paths, address);
   const real = realPath(directory);
   if (real === undefined) return [];
   const uses = [...blockUses(real, paths, operations), ...linkUses(real, paths)];
   if (readText(join(directory, "boot_vga")) === "1" && readLinkName(join(directory, "driver")) !== undefined) {
-    uses.push("it drives the boot display");
+    uses.push({ text: "it drives the boot display", stop: undefined });
   }
   const vfs = readNumber(join(directory, "sriov_numvfs")) ?? 0;
-  if (vfs > 0) uses.push(`it has ${vfs} virtual functions`);
+  if (vfs > 0) uses.push({ text: `it has ${vfs} virtual functions`, stop: `sudo ring3 vfs ${address} 0` });
   return uses;
 }
 
-function blockUses(real: string, paths: HostPaths, operations: HostOperations): string[] {
+/** Without these a machine does not go on: no command is offered that takes them away. */
+const VITAL = /^\/(?:boot|efi|etc|home|usr|var|nix)?$/;
+
+function blockUses(real: string, paths: HostPaths, operations: HostOperations): MachineUse[] {
   const names = blockDevices(real, paths);
   if (names.size === 0) return [];
   const mounts = readMounts(paths);
   const swaps = readSwaps(paths);
-  const uses: string[] = [];
+  const uses: MachineUse[] = [];
   for (const name of names) {
     const node = join(paths.devRoot, name);
     const numbers = readText(join(paths.sysfsRoot, "class/block", name, "dev"));
     const mounted = mounts.filter((mount) => mount.numbers === numbers || deviceName(mount.source, paths) === name);
-    const targets = new Set(mounted.map(({ target }) => target));
-    if (targets.size > 0) uses.push(`/dev/${name} is mounted on ${[...targets].slice(0, 3).join(", ")}`);
-    else if (swaps.some((swap) => deviceName(swap, paths) === name)) uses.push(`/dev/${name} is swap`);
-    else if (operations.claimed(node))
-      uses.push(`/dev/${name} is claimed by the kernel (a mount, md, dm, zfs or the like)`);
+    const targets = [...new Set(mounted.map(({ target }) => target))];
+    if (targets.length > 0) {
+      const stop = targets.some((target) => VITAL.test(target))
+        ? undefined
+        : `sudo umount ${targets.map(quoted).join(" ")}`;
+      uses.push({ text: `/dev/${name} is mounted on ${targets.slice(0, 3).join(", ")}`, stop });
+    } else if (swaps.some((swap) => deviceName(swap, paths) === name)) {
+      uses.push({ text: `/dev/${name} is swap`, stop: `sudo swapoff /dev/${name}` });
+    } else if (operations.claimed(node)) {
+      const text = `/dev/${name} is claimed by the kernel (a mount, md, dm, zfs or the like)`;
+      uses.push({ text, stop: undefined });
+    }
   }
   return uses;
+}
+
+/** As one word of a shell. */
+function quoted(path: string): string {
+  return /^[\w/.:@%+-]+$/.test(path) ? path : `'${path.replaceAll("'", String.raw`'\''`)}'`;
 }
 
 /** Block devices that live on the function, partitions and what is stacked above them included. */
@@ -98,14 +126,19 @@ function deviceName(path: string, paths: HostPaths): string | undefined {
 }
 
 /** Network links that are up (IFF_UP), with the word that matters most about them. */
-function linkUses(real: string, paths: HostPaths): string[] {
+function linkUses(real: string, paths: HostPaths): MachineUse[] {
   const all = join(paths.sysfsRoot, "class/net");
-  const uses: string[] = [];
+  const uses: MachineUse[] = [];
   for (const name of listNames(all)) {
     const path = realPath(join(all, name));
     if (path === undefined || !path.startsWith(`${real}/`)) continue;
     if (((readNumber(join(all, name, "flags")) ?? 0) & 1) === 0) continue;
-    uses.push(`network link ${name} is up${hasDefaultRoute(name, paths) ? " and carries the default route" : ""}`);
+    // Whoever sits at the other end of the default route would saw off the branch.
+    const vital = hasDefaultRoute(name, paths);
+    uses.push({
+      text: `network link ${name} is up${vital ? " and carries the default route" : ""}`,
+      stop: vital ? undefined : `sudo ip link set ${name} down`,
+    });
   }
   return uses;
 }

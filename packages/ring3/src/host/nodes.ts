@@ -1,7 +1,8 @@
 // The device nodes of VFIO: /dev/vfio/vfio and /dev/vfio/N (container and groups), /dev/iommu and /dev/vfio/devices/vfioN
 // (iommufd and devices). Whoever may open them may use the functions behind them.
-import { statSync } from "node:fs";
+import { accessSync, constants, statSync } from "node:fs";
 import { join } from "node:path";
+import { type AccessList, listAllows } from "./access-list.ts";
 import { type HostPaths, thisMachine } from "./paths.ts";
 import { listNames } from "./sysfs.ts";
 import type { User } from "./users.ts";
@@ -54,14 +55,25 @@ export function deviceNode(name: string, paths: HostPaths = thisMachine): VfioNo
 }
 
 /**
- * Whether `user` may open the node for reading and writing, judged by owner and mode as the kernel judges; access lists
- * and capabilities other than root's are not seen.
+ * Whether `user` may open the node for reading and writing. The user of this process is judged by the kernel; another one
+ * by owner, mode and, where it is passed, the node's access list. Capabilities other than root's are not seen.
  */
-export function mayOpen(node: VfioNode, user: User): boolean {
+export function mayOpen(node: VfioNode, user: User, list?: AccessList): boolean {
   if (user.uid === 0) return true;
   if (node.noiommu) return false;
+  if (user.uid === process.getuid?.() && user.uid === process.geteuid?.()) return accessible(node.path);
+  if (list !== undefined) return listAllows(list, node, user);
   const shift = node.uid === user.uid ? 6 : user.gids.includes(node.gid) ? 3 : 0;
   return ((node.mode >> shift) & 0o6) === 0o6;
+}
+
+function accessible(path: string): boolean {
+  try {
+    accessSync(path, constants.R_OK | constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function readNode(path: string, kind: VfioNode["kind"], name: string | undefined): VfioNode | undefined {

@@ -1,17 +1,20 @@
 // Everything that binding does to the machine goes through these few calls, so that a test can put a machine of its own
 // behind them and let each of them fail.
-import { execFile } from "node:child_process";
+import type { ExecFileOptions } from "node:child_process";
 import { closeSync, constants, existsSync, type FSWatcher, openSync, watch } from "node:fs";
 import { chmod, chown, mkdir, open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import { promisify } from "node:util";
-import { Ring3Error } from "../binary/error.ts";
+import { isRing3Error, Ring3Error } from "../binary/error.ts";
+import { ACCESS_LIST_ATTRIBUTE } from "./access-list.ts";
 
 export interface NodeOwner {
   readonly uid: number;
   readonly gid: number;
   /** Permission bits. */
   readonly mode: number;
+  /** The access list in hexadecimal; `null` for none. Where this is absent the list stays as it is. */
+  readonly accessList?: string | null;
 }
 
 /** What binding needs from the machine. */
@@ -23,6 +26,8 @@ export interface HostOperations {
   /** Loads a kernel module. Throws `MODULE_MISSING`. */
   loadModule(name: string): Promise<void>;
   setOwner(path: string, owner: NodeOwner): Promise<void>;
+  /** The access list of a file in hexadecimal; `undefined` where it has none. */
+  accessList(path: string): Promise<string | undefined>;
   /** Replaces a file of ring3's own below /run, whole or not at all. */
   save(path: string, text: string): Promise<void>;
   remove(path: string): Promise<void>;
@@ -49,11 +54,11 @@ export function linuxOperations(): HostOperations {
       });
     },
     loadModule,
-    setOwner: async (path, { uid, gid, mode }) => {
-      await attempt(`chown ${path}`, async () => {
-        await chown(path, uid, gid);
-        await chmod(path, mode);
-      });
+    setOwner,
+    accessList: async (path) => {
+      const { extendedAttribute } = await import("../linux/extended-attributes.ts");
+      const value = extendedAttribute(path, ACCESS_LIST_ATTRIBUTE);
+      return value === undefined ? undefined : Buffer.from(value).toString("hex");
     },
     save: async (path, text) => {
       await attempt(`write ${path}`, async () => {
@@ -74,6 +79,26 @@ export function linuxOperations(): HostOperations {
   };
 }
 
+/** A list goes before the mode is set, since the mode would change its mask, and comes after. */
+async function setOwner(path: string, { uid, gid, mode, accessList }: NodeOwner): Promise<void> {
+  const setList = async (value: string | null): Promise<void> => {
+    const { setExtendedAttribute } = await import("../linux/extended-attributes.ts");
+    try {
+      setExtendedAttribute(path, ACCESS_LIST_ATTRIBUTE, value === null ? undefined : Buffer.from(value, "hex"));
+    } catch (error) {
+      if (!isRing3Error(error) || error.errno !== "EOPNOTSUPP") throw error;
+      const text = `this kernel's /dev keeps no access lists (CONFIG_TMPFS_POSIX_ACL): make the user the owner of ${path} instead`;
+      throw new Ring3Error("NO_ACCESS_LISTS", text, { errno: "EOPNOTSUPP", call: `setxattr ${path}`, cause: error });
+    }
+  };
+  if (accessList === null) await setList(null);
+  await attempt(`chown ${path}`, async () => {
+    await chown(path, uid, gid);
+    await chmod(path, mode);
+  });
+  if (typeof accessList === "string") await setList(accessList);
+}
+
 async function attempt(call: string, action: () => Promise<void>): Promise<void> {
   try {
     await action();
@@ -87,7 +112,7 @@ async function loadModule(name: string): Promise<void> {
   // modprobe lies in a directory that the PATH of a service or of sudo may leave out.
   const env = { ...process.env, PATH: `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin` };
   try {
-    await promisify(execFile)("modprobe", [name], { env, timeout: 60_000 });
+    await runProgram("modprobe", [name], { env, timeout: 60_000 });
   } catch (error) {
     const { code, stderr = "" } = error as NodeJS.ErrnoException & { stderr?: string };
     const why = code === "ENOENT" ? "there is no modprobe" : stderr.trim() || String(code);
@@ -133,7 +158,13 @@ function watchQuietly(place: string, look: () => void): FSWatcher | undefined {
 
 async function settle(): Promise<void> {
   if (!existsSync("/run/udev/control")) return;
-  await promisify(execFile)("udevadm", ["settle", "--timeout=5"]).catch(() => undefined);
+  await runProgram("udevadm", ["settle", "--timeout=5"]).catch(() => undefined);
+}
+
+/** What starts processes is loaded when one is started: `ring3 ls` and most others start none. */
+async function runProgram(name: string, words: readonly string[], options: ExecFileOptions = {}): Promise<void> {
+  const { execFile } = await import("node:child_process");
+  await promisify(execFile)(name, words, options);
 }
 
 /** An exclusive open of a block device says EBUSY while the kernel holds it; otherwise it has no effect. */

@@ -45,7 +45,7 @@ export function planReset({ address, method, force = false }: ResetRequest, host
       `${fn.address} cannot be reset by "${method}"; the kernel offers ${known}`,
     );
   }
-  if (!force) refuseUsed(fn.address, host);
+  if (!force) refuseUsed(fn.address, "a reset", host);
   const directory = functionDirectory(host.paths, fn.address);
   const choose = [`echo ${method} > ${join(directory, "reset_method")}`];
   const again = [`echo "${resetMethods.join(" ")}" > ${join(directory, "reset_method")}`];
@@ -54,19 +54,20 @@ export function planReset({ address, method, force = false }: ResetRequest, host
   return { address: fn.address, methods, commands: method === undefined ? [reset] : [...choose, reset, ...again] };
 }
 
-function refuseUsed(address: string, host: Host): void {
+/** Throws `FUNCTION_IN_USE` or `FUNCTION_HELD` where `what` (such as `a reset`) would take a function from somebody. */
+export function refuseUsed(address: string, what: string, host: Host): void {
   const uses = usesOf(address, host.paths, host.operations);
   if (uses.length > 0) {
     throw new Ring3Error(
       "FUNCTION_IN_USE",
-      `the machine uses ${address}: ${uses.join("; ")}. A reset would take that away; stop using it first, or say --force`,
+      `the machine uses ${address}: ${uses.join("; ")}. ${what} would take that away; stop using it first, or say --force`,
     );
   }
   const { holders } = holdersOf(address, host);
   if (holders.length > 0) {
     throw new Ring3Error(
       "FUNCTION_HELD",
-      `${address} is held by ${describeHolders(holders)}, whose driver a reset would confuse; end it first, or say --force`,
+      `${address} is held by ${describeHolders(holders)}, whose driver ${what} would confuse; end it first, or say --force`,
     );
   }
 }

@@ -1,11 +1,11 @@
 // The access method over sysfs, or over a directory that looks like it: config space through the file `config`, facts from
-// the files beside it. Ordinary users read the first 64 bytes (128 of a CardBus bridge); how far it goes is found by reading.
-import { closeSync, fstatSync, openSync, readFileSync, readSync, writeSync } from "node:fs";
+// the files beside it.
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Ring3Error } from "../binary/error.ts";
 import type { AccessedFunction, AccessMethod, FunctionFacts, FunctionResource, RcdLink } from "../pci/access.ts";
 import { PciAddress } from "../pci/address.ts";
-import type { ConfigAccess } from "../pci/config-space.ts";
+import { FileConfig, OpenConfigFile } from "./config-file.ts";
 import { parentBridge } from "./inventory.ts";
 import { type HostPaths, thisMachine } from "./paths.ts";
 import { listNames, readLinkName, readNumber, readText, realPath } from "./sysfs.ts";
@@ -41,130 +41,11 @@ export function treeAccess(directory: string, addresses?: readonly PciAddress[])
     return {
       address,
       method: "sysfs",
-      config: new SysfsConfig(place, file),
+      config: new FileConfig(join(place, "config"), file),
       facts: new SysfsFacts(place, address, slots),
     };
   });
   return { name: "sysfs", functions, [Symbol.dispose]: () => file.close() };
-}
-
-/** One open file for all functions: a machine may have more of them than a process may have files. */
-class OpenConfigFile {
-  #path: string | undefined;
-  #writable = false;
-  #fd = -1;
-
-  open(path: string, write: boolean): number {
-    if (this.#path === path && (this.#writable || !write)) return this.#fd;
-    this.close();
-    try {
-      this.#fd = openSync(path, write ? "r+" : "r");
-    } catch (error) {
-      throw failed(write ? "write" : "read", path, error);
-    }
-    this.#path = path;
-    this.#writable = write;
-    return this.#fd;
-  }
-
-  close(): void {
-    if (this.#path !== undefined) closeSync(this.#fd);
-    this.#path = undefined;
-  }
-}
-
-class SysfsConfig implements ConfigAccess {
-  readonly #path: string;
-  readonly #file: OpenConfigFile;
-  readonly #word: Uint8Array = new Uint8Array(4);
-  #size: number | undefined;
-
-  constructor(place: string, file: OpenConfigFile) {
-    this.#path = join(place, "config");
-    this.#file = file;
-  }
-
-  get size(): number {
-    this.#size ??= this.#readable();
-    return this.#size;
-  }
-
-  /** The file always shows its full size; a read beyond what the reader may see gives nothing. */
-  #readable(): number {
-    const { size } = fstatSync(this.#file.open(this.#path, false));
-    for (const limit of [128, 64]) {
-      if (size > limit && this.#transfer(limit, this.#word.subarray(0, 1)) === 1) return limit === 128 ? size : 128;
-    }
-    return Math.min(size, 64);
-  }
-
-  read(offset: number, width: 1 | 2 | 4): number {
-    const bytes = this.#word.subarray(0, width);
-    this.#readAll(offset, bytes);
-    let value = 0;
-    for (let at = width - 1; at >= 0; at--) value = value * 256 + (bytes[at] ?? 0);
-    return value;
-  }
-
-  readBytes(offset: number, size: number): Uint8Array {
-    const bytes = new Uint8Array(size);
-    this.#readAll(offset, bytes);
-    return bytes;
-  }
-
-  write(offset: number, width: 1 | 2 | 4, value: number): void {
-    const fd = this.#file.open(this.#path, true);
-    const bytes = new Uint8Array(4);
-    new DataView(bytes.buffer).setUint32(0, value, true);
-    let written: number;
-    try {
-      written = writeSync(fd, bytes, 0, width, offset);
-    } catch (error) {
-      throw failed("write", this.#path, error);
-    }
-    if (written !== width) {
-      throw new Ring3Error(
-        "CONFIG_RANGE",
-        `${this.#path} took ${written} of ${width} bytes at 0x${offset.toString(16)}: config space ends before`,
-      );
-    }
-  }
-
-  #readAll(offset: number, bytes: Uint8Array): void {
-    const got = this.#transfer(offset, bytes);
-    if (got === bytes.length) return;
-    throw new Ring3Error(
-      "CONFIG_RANGE",
-      `${this.#path} gave ${got} of ${bytes.length} bytes at 0x${offset.toString(16)}; beyond the header only root may read`,
-    );
-  }
-
-  #transfer(offset: number, bytes: Uint8Array): number {
-    const fd = this.#file.open(this.#path, false);
-    try {
-      return readSync(fd, bytes, 0, bytes.length, offset);
-    } catch (error) {
-      throw failed("read", this.#path, error);
-    }
-  }
-}
-
-function failed(verb: "read" | "write", path: string, error: unknown): Ring3Error {
-  const errno = (error as NodeJS.ErrnoException).code ?? "unknown";
-  const call = `${verb} ${path}`;
-  const details = { errno, call, cause: error };
-  if (errno === "EACCES" || errno === "EPERM" || errno === "EROFS") {
-    const fix =
-      verb === "write"
-        ? "config space is written by root: run it with sudo, or open the function through VFIO"
-        : "ask its owner";
-    return new Ring3Error("PERMISSION_DENIED", `${call} failed with ${errno}: ${fix}`, details);
-  }
-  return new Ring3Error(
-    "CONFIG_UNREADABLE",
-    `${call} failed with ${errno}: the function may have been removed`,
-    details,
-  );
 }
 
 /** Reads each file when it is asked for: a list of ten thousand functions needs three of them, a full view all. */

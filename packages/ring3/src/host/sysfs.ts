@@ -41,7 +41,7 @@ export function listNames(path: string): string[] {
 /** The path with every link followed; `undefined` where it does not exist. */
 export function realPath(path: string): string | undefined {
   try {
-    return realpathSync(path);
+    return realpathSync.native(path);
   } catch {
     return undefined;
   }

@@ -1,6 +1,5 @@
 // Who somebody is: uid and groups, for "may open" questions and for handing nodes over. /etc/passwd and /etc/group are
 // read first; a user of a directory service is asked for through getent.
-import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { Ring3Error } from "../binary/error.ts";
 import { type HostPaths, thisMachine } from "./paths.ts";
@@ -62,6 +61,7 @@ function fromDirectoryService(name: string, paths: HostPaths): string[] | undefi
     return undefined;
   }
   try {
+    const { execFileSync } = process.getBuiltinModule("node:child_process");
     const fields = execFileSync("/usr/bin/getent", ["passwd", name], {
       encoding: "utf8",
       stdio: ["ignore", "pipe", "ignore"],

@@ -14,6 +14,7 @@ export const OPEN = {
   EXCLUSIVE: 0o200,
   TRUNCATE: 0o1000,
   NONBLOCK: 0o4000,
+  SYNC: 0o4010000,
 } as const;
 
 /** A file descriptor that somebody owns. Disposal closes it. */

@@ -15,16 +15,19 @@ let scratchAddress = native.addressOfView(scratch);
 
 /**
  * Calls ioctl and returns its result, or minus the errno. `argument` is a number, or a structure: the kernel works on a
- * copy, which is copied back afterwards, with embedded pointers filled in for the call and zero after it.
+ * copy, which is copied back afterwards, with embedded pointers filled in for the call and zero after it. `name` is the
+ * request's, for whoever listens to calls.
  */
 export function tryIoctl(
   fd: FileDescriptor,
   request: number,
   argument: number | Uint8Array = 0,
   pointers: readonly EmbeddedPointer[] = [],
+  name: string = `0x${request.toString(16)}`,
 ): number {
   const number = fd.number;
-  if (typeof argument === "number") return native.attemptCall(() => native.ioctl(number, request, argument));
+  const call = `ioctl ${name}`;
+  if (typeof argument === "number") return native.reportedCall(call, () => native.ioctl(number, request, argument));
   const size = argument.length;
   if (size > scratch.length) {
     scratch = new Uint8Array(2 ** Math.ceil(Math.log2(size)));
@@ -33,7 +36,7 @@ export function tryIoctl(
   scratch.set(argument);
   const view = new DataView(scratch.buffer, 0, size);
   for (const { at, memory } of pointers) view.setBigUint64(at, BigInt(addressOf(memory)), true);
-  const result = native.attemptCall(() => native.ioctl(number, request, scratchAddress));
+  const result = native.reportedCall(call, () => native.ioctl(number, request, scratchAddress));
   for (const { at } of pointers) view.setBigUint64(at, 0n, true);
   argument.set(scratch.subarray(0, size));
   return result;
@@ -47,7 +50,7 @@ export function ioctl(
   argument: number | Uint8Array = 0,
   pointers: readonly EmbeddedPointer[] = [],
 ): number {
-  const result = tryIoctl(fd, request, argument, pointers);
+  const result = tryIoctl(fd, request, argument, pointers, name);
   if (result < 0) throw systemCallError(`ioctl ${name}`, -result);
   return result;
 }

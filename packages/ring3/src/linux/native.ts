@@ -1,7 +1,9 @@
 // The C library's functions, as koffi sees them: the only file that imports the FFI besides `poller.ts`.
 // Results are int, so they are numbers and -1 means errno; addresses are integers, exact because user space is below 2^53.
 // Variadic functions (open, ioctl, fcntl) are declared with fixed arguments, which x86-64 and arm64 Linux pass alike.
+import { channel } from "node:diagnostics_channel";
 import koffi from "koffi";
+import { SYSTEM_CALLS } from "../binary/diagnostics.ts";
 import { ERRNO, systemCallError } from "./errno.ts";
 
 const library = koffi.load(null);
@@ -23,6 +25,8 @@ type Message = (fd: number, message: Bytes, flags: number) => number;
 type ReceiveFrom = (fd: number, bytes: Bytes, size: number, flags: number, address: Bytes, length: Bytes) => number;
 type GetOption = (fd: number, level: number, name: number, value: Bytes, length: Bytes) => number;
 type SetOption = (fd: number, level: number, name: number, value: Bytes, length: number) => number;
+type GetAttribute = (path: string, name: string, value: Bytes, size: number) => number;
+type SetAttribute = (path: string, name: string, value: Bytes, size: number, flags: number) => number;
 type SocketPair = (family: number, type: number, protocol: number, fds: Bytes) => number;
 type Accept = (fd: number, address: Bytes, length: Bytes, flags: number) => number;
 type Prlimit = (pid: number, resource: number, wanted: Bytes, former: Bytes) => number;
@@ -79,6 +83,9 @@ export const sendAt: Integers<["fd", "bytes", "size", "flags"]> = c("intptr_t se
 export const sendmsgAt: Integers<["fd", "message", "flags"]> = c("intptr_t sendmsg(int, uintptr_t, int)");
 export const recvfrom: ReceiveFrom = c("intptr_t recvfrom(int, void *, size_t, int, void *, void *)");
 export const getsockopt: GetOption = c("int getsockopt(int, int, int, void *, void *)");
+export const getxattr: GetAttribute = c("intptr_t getxattr(str, str, void *, size_t)");
+export const setxattr: SetAttribute = c("int setxattr(str, str, void *, size_t, int)");
+export const removexattr: (path: string, name: string) => number = c("int removexattr(str, str)");
 export const setsockopt: SetOption = c("int setsockopt(int, int, int, void *, unsigned int)");
 
 /** The errno of the last call that returned -1. */
@@ -112,9 +119,20 @@ export function pollOnce(fds: Uint8Array, count: number, timeoutMs: number): num
   return result === -1 ? -koffi.errno() : result;
 }
 
-/** As `attemptCall`, but a failure throws `SYSTEM_CALL`. */
-export function systemCall(call: string, attempt: () => number, fix?: string): number {
+const calls = channel(SYSTEM_CALLS);
+
+/** As `attemptCall`, and tells who listens; `call` is the call in words. */
+export function reportedCall(call: string, attempt: () => number): number {
+  if (!calls.hasSubscribers) return attemptCall(attempt);
+  const start = performance.now();
   const result = attemptCall(attempt);
+  calls.publish({ call, result, tookMs: performance.now() - start });
+  return result;
+}
+
+/** As `reportedCall`, but a failure throws `SYSTEM_CALL`. */
+export function systemCall(call: string, attempt: () => number, fix?: string): number {
+  const result = reportedCall(call, attempt);
   if (result < 0) throw systemCallError(call, -result, fix);
   return result;
 }

@@ -34,6 +34,14 @@ export class Body {
     return this.#load("i64", 0x11, 3, address, offset);
   }
 
+  /**
+   * A plain load of 32 bits of memory that nobody else writes while the loop runs: neither a device nor another thread. The
+   * compiler may repeat or narrow it.
+   */
+  own32(address: Operand<"i32">, offset = 0): Value<"i32"> {
+    return new Value("i32", [...codeOf("i32", address), 0x28, 2, ...unsigned(offset)], this.loads);
+  }
+
   /** A plain store of 8, 16, 32 or 64 bits. */
   store8(address: Operand<"i32">, value: Operand<"i32">, offset = 0): void {
     this.#store("i32", 0x3a, 0, address, value, offset);

@@ -186,8 +186,10 @@ test("an 82576: MSI, AER with its log, serial number, ARI, SR-IOV", () => {
   assert.deepEqual(readErrors(config), {
     uncorrectable: ["COMPLETION_TIMEOUT", "UNSUPPORTED_REQUEST_ERROR"],
     correctable: ["RECEIVER_ERROR", "BAD_TLP", "BAD_DLLP", "ADVISORY_NON_FATAL_ERROR"],
+    fatal: [],
     first: "COMPLETION_TIMEOUT",
     headerLog: [0x0400_0001, 0x0100_000f, 0xfe00_1000, 0],
+    flitMode: false,
   });
   assert.equal(readSerialNumber(config), "00-15-17-ff-ff-aa-bb-cc");
   assert.equal(config.read(AlternativeRoutingId.CAPABILITY).NEXT_FUNCTION_NUMBER, 1);

@@ -8,35 +8,60 @@ import { classDescription } from "./class-codes.ts";
 import { bytesConfigAccess, type ConfigAccess } from "./config-space.ts";
 
 const HEADING = /^(?:([0-9a-f]{4,6}):)?([0-9a-f]{2}):([0-9a-f]{2})\.([0-9]) /i;
-const ROW = /^([0-9a-f]{2,8}): /i;
 const MAXIMUM_SIZE = 4096;
+/** With the space behind it: `ffffff:ff:1f.7 `. */
+const LONGEST_ADDRESS = 16;
+const [SPACE, COLON, LINE_FEED, CARRIAGE_RETURN] = [0x20, 0x3a, 0x0a, 0x0d];
+/** Value of a hexadecimal digit by its code; 16 for what is none. */
+const DIGITS: Uint8Array = Uint8Array.from({ length: 256 }, (_, code) => {
+  const value = Number.parseInt(String.fromCharCode(code), 16);
+  return Number.isNaN(value) ? 16 : value;
+});
 /** libpci reads lines into a buffer of 255 characters, line feed included. */
 const MAXIMUM_LINE = 254;
 
 /**
- * The functions of a dump, in its order. Their config space ends with the last byte that the dump has; bytes that it skips
- * read as ones. Writes say `CONFIG_READ_ONLY`. Throws `DUMP_INVALID`, with the line, for what libpci refuses as well.
+ * The functions of a dump, in its order, from its text or the bytes of its file. Their config space ends with the last byte
+ * that the dump has; bytes that it skips read as ones. Writes say `CONFIG_READ_ONLY`. Throws `DUMP_INVALID`, with the line,
+ * for what libpci refuses as well.
  */
-export function parseDump(text: string): AccessedFunction[] {
+export function parseDump(dump: string | Uint8Array): AccessedFunction[] {
+  const text = typeof dump === "string" ? codesOf(dump) : dump;
   const found: { readonly address: PciAddress; readonly bytes: DumpBytes }[] = [];
   let bytes: DumpBytes | undefined;
-  const lines = text.split("\n");
-  if (lines.pop() !== "") invalid(lines.length + 1, "the last line does not end: the dump was cut off");
-  for (const [index, raw] of lines.entries()) {
-    if (raw.length >= MAXIMUM_LINE) invalid(index + 1, `the line is longer than ${MAXIMUM_LINE - 1} characters`);
-    const line = raw.endsWith("\r") ? raw.slice(0, -1) : raw;
-    const heading = HEADING.exec(line);
-    if (heading !== null) {
-      bytes = new DumpBytes();
-      found.push({ address: addressOf(heading, index + 1), bytes });
-    } else if (line === "") {
+  let line = 1;
+  let at = 0;
+  for (let feed = text.indexOf(LINE_FEED); feed !== -1; feed = text.indexOf(LINE_FEED, at)) {
+    if (feed - at >= MAXIMUM_LINE) invalid(line, `the line is longer than ${MAXIMUM_LINE - 1} characters`);
+    const end = feed > at && text[feed - 1] === CARRIAGE_RETURN ? feed - 1 : feed;
+    const row = rowStart(text, at, end);
+    if (row !== undefined) {
+      bytes?.add(offsetAt(text, at), { text, from: row, end, line });
+    } else if (end === at) {
       bytes = undefined;
-    } else {
-      const row = bytes === undefined ? null : ROW.exec(line);
-      if (row !== null) bytes?.add(Number.parseInt(row[1] ?? "", 16), line.slice(row[0].length), index + 1);
+    } else if (digitAt(text, at) < 16) {
+      const heading = HEADING.exec(textOf(text, at, Math.min(end, at + LONGEST_ADDRESS)));
+      if (heading !== null) {
+        bytes = new DumpBytes();
+        found.push({ address: addressOf(heading, line), bytes });
+      }
     }
+    at = feed + 1;
+    line++;
   }
+  if (at < text.length) invalid(line, "the last line does not end: the dump was cut off");
   return found.map(({ address, bytes: held }) => ({ address, method: "dump", config: held.access(), facts: {} }));
+}
+
+/** Whatever is not Latin-1 is nothing that a dump has a meaning for. */
+function codesOf(text: string): Uint8Array {
+  const codes = new Uint8Array(text.length);
+  for (let at = 0; at < text.length; at++) codes[at] = Math.min(text.charCodeAt(at), 0xff);
+  return codes;
+}
+
+function textOf(codes: Uint8Array, from: number, to: number): string {
+  return String.fromCharCode(...codes.subarray(from, to));
 }
 
 /** How much of config space a dump shows: `-x`, `-xxx` or `-xxxx`. */
@@ -92,28 +117,62 @@ function invalid(line: number, why: string): never {
   );
 }
 
+function digitAt(text: Uint8Array, at: number): number {
+  return DIGITS[text[at] ?? 0] ?? 16;
+}
+
+/** The number that stands here. */
+function offsetAt(text: Uint8Array, start: number): number {
+  let offset = 0;
+  for (let at = start; digitAt(text, at) < 16; at++) offset = offset * 16 + digitAt(text, at);
+  return offset;
+}
+
+/** Where the bytes of a row begin: behind an offset of two to eight digits, a colon and a space. */
+function rowStart(text: Uint8Array, start: number, end: number): number | undefined {
+  let at = start;
+  while (at < end && at - start < 8 && digitAt(text, at) < 16) at++;
+  if (at - start < 2 || at + 2 > end) return undefined;
+  return text[at] === COLON && text[at + 1] === SPACE ? at + 2 : undefined;
+}
+
+/** The bytes of a row, in the text of the whole dump. */
+interface Row {
+  readonly text: Uint8Array;
+  readonly from: number;
+  readonly end: number;
+  readonly line: number;
+}
+
 /** Bytes of a dump that grow line by line. */
 class DumpBytes {
   #bytes: Uint8Array = new Uint8Array(256).fill(0xff);
   #end = 0;
 
-  add(offset: number, text: string, line: number): void {
+  add(offset: number, { text, from, end, line }: Row): void {
     let at = offset;
-    let rest = text;
-    for (;;) {
-      const byte = /^([0-9a-f]{2})(?: |$)/i.exec(rest);
-      if (byte === null) break;
-      if (at >= MAXIMUM_SIZE) invalid(line, `offset ${at.toString(16)} lies beyond the 4096 bytes of config space`);
-      if (at >= this.#bytes.length) {
-        const grown = new Uint8Array(MAXIMUM_SIZE).fill(0xff);
-        grown.set(this.#bytes);
-        this.#bytes = grown;
+    let place = from;
+    let bytes = this.#bytes;
+    while (place + 2 <= end) {
+      const [high, low] = [digitAt(text, place), digitAt(text, place + 1)];
+      if ((high | low) > 15 || (place + 2 < end && text[place + 2] !== SPACE)) break;
+      if (at >= bytes.length) {
+        if (at >= MAXIMUM_SIZE) invalid(line, `offset ${at.toString(16)} lies beyond the 4096 bytes of config space`);
+        bytes = this.#grow();
       }
-      this.#bytes[at++] = Number.parseInt(byte[1] ?? "", 16);
-      this.#end = Math.max(this.#end, at);
-      rest = rest.slice(byte[0].length);
+      bytes[at++] = high * 16 + low;
+      place += 3;
     }
-    if (rest !== "") invalid(line, `"${rest.slice(0, 20)}" is no byte of two hexadecimal digits`);
+    if (at !== offset && at > this.#end) this.#end = at;
+    if (place < end)
+      invalid(line, `"${textOf(text, place, Math.min(end, place + 20))}" is no byte of two hexadecimal digits`);
+  }
+
+  #grow(): Uint8Array {
+    const grown = new Uint8Array(MAXIMUM_SIZE).fill(0xff);
+    grown.set(this.#bytes);
+    this.#bytes = grown;
+    return grown;
   }
 
   access(): ConfigAccess {

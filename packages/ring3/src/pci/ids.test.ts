@@ -11,7 +11,7 @@ const excerpt = `# A comment
 \t\t17aa 1074  Another board
 
 # between devices
-\t10c9  Dual port adapter  \r
+\t10c9  Dual port adapter \r
 1B36  Virtual Devices, Inc.
 \t0010  NVMe controller
 \t0010  given twice

@@ -61,12 +61,12 @@ export class PciIds {
 
   #device(vendorId: number, deviceId: number): Entry | undefined {
     const block = this.#vendorBlocks().get(hex(vendorId, 4));
-    return block && this.#read(block, 4, /^([0-9a-f]{4} [0-9a-f]{4})\s+(.*)$/i).get(hex(deviceId, 4));
+    return block && this.#read(block, 4, /^([0-9a-f]{4} [0-9a-f]{4})[ \t]+(.*)$/i).get(hex(deviceId, 4));
   }
 
   #subclass(baseClass: number, subclass: number): Entry | undefined {
     const block = this.#classBlocks().get(hex(baseClass, 2));
-    return block && this.#read(block, 2, /^([0-9a-f]{2})\s+(.*)$/i).get(hex(subclass, 2));
+    return block && this.#read(block, 2, /^([0-9a-f]{2})[ \t]+(.*)$/i).get(hex(subclass, 2));
   }
 
   #vendorBlocks(): Map<string, Block> {
@@ -99,11 +99,11 @@ export class PciIds {
       const end = found === -1 ? text.length : found;
       const first = text.charCodeAt(at);
       if (first !== tab && first !== hash && end > at) {
-        const line = text.slice(at, end).trimEnd();
-        if (line !== "") {
+        const line = withoutBlank(text.slice(at, end));
+        if (/[^ \t]/.test(line)) {
           close(at);
-          const vendor = /^([0-9a-f]{4})\s+(\S.*)$/i.exec(line);
-          const baseClass = vendor === null ? /^C ([0-9a-f]{2})\s+(\S.*)$/i.exec(line) : null;
+          const vendor = /^([0-9a-f]{4})[ \t]+([^ \t].*)$/i.exec(line);
+          const baseClass = vendor === null ? /^C ([0-9a-f]{2})[ \t]+([^ \t].*)$/i.exec(line) : null;
           const [, key, name] = vendor ?? baseClass ?? [];
           if (key !== undefined && name !== undefined) {
             open = {
@@ -127,12 +127,12 @@ export class PciIds {
     const known = this.#entries.get(block);
     if (known !== undefined) return known;
     const entries = new Map<string, Entry>();
-    const parent = new RegExp(`^([0-9a-f]{${digits}})\\s+(.*)$`, "i");
+    const parent = new RegExp(`^([0-9a-f]{${digits}})[ \\t]+(.*)$`, "i");
     let current: Entry | undefined;
     for (const line of this.#text.slice(block.start, block.end).split("\n")) {
       if (line.charCodeAt(0) !== tab) continue;
       const nested = line.charCodeAt(1) === tab;
-      const [, key, name] = (nested ? child : parent).exec(line.slice(nested ? 2 : 1).trimEnd()) ?? [];
+      const [, key, name] = (nested ? child : parent).exec(withoutBlank(line.slice(nested ? 2 : 1))) ?? [];
       if (key === undefined || name === undefined || name === "") {
         if (!nested) current = undefined;
       } else if (!nested) {
@@ -145,6 +145,11 @@ export class PciIds {
     this.#entries.set(block, entries);
     return entries;
   }
+}
+
+/** A line without its end: a carriage return, and of blanks one. Others (names end in spaces that do not break) stay. */
+function withoutBlank(line: string): string {
+  return line.replace(/\r.*$/s, "").replace(/[ \t]$/, "");
 }
 
 const tab = 0x09;

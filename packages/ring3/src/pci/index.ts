@@ -115,4 +115,5 @@ export {
   type SetpciWrite,
   traceSetpci,
 } from "./setpci/index.ts";
+export { decodeTransactionHeader, type TransactionHeader, transactionHeaderText } from "./transaction-header.ts";
 export { parseVpd, type Vpd, type VpdKeyword, vpdText } from "./vpd.ts";

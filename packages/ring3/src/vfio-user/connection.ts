@@ -28,6 +28,16 @@ export interface Reply {
   readonly size: number;
 }
 
+/** Who awaits a reply. */
+export interface Waiter {
+  /** A command that came before, as a copy. */
+  command(message: Message): void;
+  /** Blocks until something may have come, at most `leftMs`, and returns how much of that was spent on others. */
+  pause(leftMs: number): number;
+  /** Looks at the reply before anything else is received. */
+  reply(reply: Reply): void;
+}
+
 interface MeanwhileOptions {
   readonly errno?: number;
   readonly fds?: readonly FileDescriptor[];
@@ -166,64 +176,36 @@ export class Connection implements Disposable {
   }
 
   /**
-   * Waits at most `timeoutMs` for the reply with `id` and gives it to `use`, which looks at it before anything else is
-   * received. Commands that come before are given to `onCommand` as copies; it may serve them, and so wait for further
+   * Waits at most `timeoutMs` for the reply with `id`. Commands that come before may be served, and so wait for further
    * replies: those come in any order. Whoever waits while a message is being handled holds that (`reader.hold()`) before.
    * Throws `PEER_GONE`, `PEER_SILENT`.
    */
-  awaitReply(
-    id: number,
-    command: number,
-    timeoutMs: number,
-    onCommand: (message: Message) => void,
-    use: (reply: Reply) => void,
-  ): void {
-    const { reader } = this;
-    const { view, bytes } = this.channel.input;
+  awaitReply(id: number, command: number, timeoutMs: number, waiter: Waiter): void {
     const started = performance.now();
+    // Time spent on others is not the peer's, but nobody is waited for for ever.
+    let elsewhereMs = 0;
     this.#awaited.add(id);
     try {
       for (;;) {
-        while (reader.next()) {
-          const { frame, size } = reader;
-          const isReply =
-            (view.getUint32(frame + HeaderOffset.FLAGS, true) & HeaderFlag.TYPE_MASK) === HeaderFlag.REPLY;
-          const given = view.getUint16(frame + HeaderOffset.MESSAGE_ID, true);
-          if (isReply && given === id) {
-            try {
-              use({ view, bytes, frame, size });
-            } finally {
-              reader.consume();
-            }
-            return;
-          }
-          if (isReply) {
-            if (this.#awaited.has(given)) this.#early.set(given, bytes.slice(frame, frame + size));
-            reader.consume();
-            continue;
-          }
-          const message = copied(this.message());
-          reader.consume();
-          onCommand(message);
-          const early = this.#early.get(id);
-          if (early !== undefined) {
-            use({ view: new DataView(early.buffer), bytes: early, frame: 0, size: early.length });
-            return;
-          }
-          if (performance.now() - started >= timeoutMs) throw silent(command, timeoutMs);
-        }
-        const count = reader.fill();
-        if (count > 0) continue;
-        if (count === 0) throw gone(0);
-        if (count !== -ERRNO.EAGAIN[0]) throw gone(-count);
-        const waited = performance.now() - started;
-        if (waited < LOOKING_MS) continue;
-        if (waited >= timeoutMs || !this.channel.wait("readable", timeoutMs - waited)) throw silent(command, timeoutMs);
+        const step = this.#step(id, waiter);
+        if (step === "done") return;
+        const got = step === "nothing" && this.#fill();
+        const waitedMs = performance.now() - started;
+        const leftMs = timeoutMs + Math.min(elsewhereMs, timeoutMs) - waitedMs;
+        // What has just come is looked at in any case; a message that comes byte by byte has its end too.
+        if ((got ? 2 * timeoutMs - waitedMs : leftMs) <= 0) throw silent(command, timeoutMs);
+        if (step === "nothing" && !got && waitedMs >= LOOKING_MS) elsewhereMs += waiter.pause(leftMs);
       }
     } finally {
       this.#awaited.delete(id);
       this.#early.delete(id);
     }
+  }
+
+  /** Takes what has come, once, while somebody further out is in the middle of a command, or awaits a reply. */
+  receiveMeanwhile(command: (message: Message) => void): void {
+    while (this.#step(-1, { command }) !== "nothing");
+    if (this.#fill()) while (this.#step(-1, { command }) !== "nothing");
   }
 
   /**
@@ -252,6 +234,48 @@ export class Connection implements Disposable {
     this.#pendingFds = NO_FDS;
     this.reader.close();
     this.channel[Symbol.dispose]();
+  }
+
+  /** Receives once: whether something came. Throws `PEER_GONE`. */
+  #fill(): boolean {
+    const count = this.reader.fill();
+    if (count > 0) return true;
+    if (count === -ERRNO.EAGAIN[0]) return false;
+    throw gone(-count);
+  }
+
+  /** Gives whole messages to whom they belong, until the reply `id` was given away or a command was. */
+  #step(id: number, waiter: Partial<Waiter> & Pick<Waiter, "command">): "done" | "command" | "nothing" {
+    const { reader } = this;
+    const early = this.#early.get(id);
+    if (early !== undefined) {
+      waiter.reply?.({ view: new DataView(early.buffer), bytes: early, frame: 0, size: early.length });
+      return "done";
+    }
+    if (this.channel.closed) throw gone(0);
+    const { view, bytes } = this.channel.input;
+    while (reader.next()) {
+      const { frame, size } = reader;
+      const isReply = (view.getUint32(frame + HeaderOffset.FLAGS, true) & HeaderFlag.TYPE_MASK) === HeaderFlag.REPLY;
+      if (!isReply) {
+        const message = copied(this.message());
+        reader.consume();
+        waiter.command(message);
+        return "command";
+      }
+      const given = view.getUint16(frame + HeaderOffset.MESSAGE_ID, true);
+      if (given === id) {
+        try {
+          waiter.reply?.({ view, bytes, frame, size });
+        } finally {
+          reader.consume();
+        }
+        return "done";
+      }
+      if (this.#awaited.has(given)) this.#early.set(given, bytes.slice(frame, frame + size));
+      reader.consume();
+    }
+    return "nothing";
   }
 
   #waitWritable(until: number, command: number, timeoutMs: number): void {

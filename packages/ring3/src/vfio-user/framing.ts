@@ -66,6 +66,16 @@ export class FrameReader {
     return true;
   }
 
+  /** Whether `next` has something to say: a whole message is there, or what nobody can understand. */
+  get ready(): boolean {
+    return this.#readyAt(this.#start);
+  }
+
+  /** The same of what lies behind the current message, which was not consumed. */
+  get follows(): boolean {
+    return this.#readyAt(this.frame + this.size);
+  }
+
   /** Receives once: how many bytes came, 0 where the peer has closed, minus the errno otherwise. */
   fill(): number {
     if (this.#start === this.#end) {
@@ -112,6 +122,13 @@ export class FrameReader {
   /** Closes what came and was not taken. */
   close(): void {
     for (const { fds } of this.#fds.splice(0)) closeAll(fds);
+  }
+
+  #readyAt(at: number): boolean {
+    const left = this.#end - at;
+    if (left < HEADER_SIZE) return false;
+    const size = this.#input.view.getUint32(at + HeaderOffset.SIZE, true);
+    return size < HEADER_SIZE || size > this.#maximumSize || left >= size;
   }
 
   #compact(): void {

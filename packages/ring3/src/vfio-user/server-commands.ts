@@ -76,8 +76,8 @@ export class ServerCommands implements Disposable {
     const { fn, client, counters, options, proposal, persist } = parts;
     this.#parts = parts;
     this.#dma = new ServerDma(fn, client, counters, options.trustUnsealedMemory === true);
-    this.#interrupts = new ServerInterrupts(fn, counters, persist);
-    this.#regions = new ServerRegions(fn, proposal.bare);
+    this.#interrupts = new ServerInterrupts(fn, counters, persist, options);
+    this.#regions = new ServerRegions(fn, proposal.bare, options);
     this.#ioFds = new ServerIoFds(fn, options.ioEventFds ?? [], persist);
     this.#migration = new ServerMigration(fn);
     this.#features = new ServerFeatures(fn, this.#migration);

@@ -7,6 +7,7 @@ import { closeAll } from "./framing.ts";
 import { IRQ_COUNT, Irq, IrqFlag, IrqInfo, IrqSet, IrqSetFlag } from "./messages.ts";
 import { checkPayload, refusal } from "./server-refusal.ts";
 import type { Counters } from "./server-statistics.ts";
+import type { ServerSight } from "./server-watch.ts";
 
 const KINDS: readonly InterruptKind[] = ["intx", "msi", "msix", "error", "request"];
 const { DATA_NONE, DATA_BOOL, DATA_EVENTFD, ACTION_MASK, ACTION_UNMASK, ACTION_TRIGGER } = IrqSetFlag;
@@ -15,6 +16,7 @@ export class ServerInterrupts implements Disposable {
   readonly #fn: VirtualFunction;
   readonly #counters: Counters;
   readonly #beforeSignal: () => void;
+  readonly #sight: ServerSight;
   /** The client's eventfds by kind and vector. */
   readonly #signals: readonly Map<number, EventFd>[] = KINDS.map(() => new Map<number, EventFd>());
   /** Signalled when the line is masked; a signal of the other unmasks it, as the kernel's does for KVM's resampling. */
@@ -22,7 +24,8 @@ export class ServerInterrupts implements Disposable {
   #unmaskSignal: { readonly event: EventFd; readonly watch: Watch } | undefined;
 
   /** `beforeSignal` is called before the client learns of an interrupt. */
-  constructor(fn: VirtualFunction, counters: Counters, beforeSignal: () => void) {
+  constructor(fn: VirtualFunction, counters: Counters, beforeSignal: () => void, sight: ServerSight = {}) {
+    this.#sight = sight;
     this.#fn = fn;
     this.#counters = counters;
     this.#beforeSignal = beforeSignal;
@@ -122,7 +125,7 @@ export class ServerInterrupts implements Disposable {
       const fd = fds[i];
       return fd === undefined ? undefined : new EventFd(fd);
     });
-    const sinks = events.map((event) => (event === undefined ? undefined : this.#sinkOf(event, index === Irq.INTX)));
+    const sinks = events.map((event, i) => (event === undefined ? undefined : this.#sinkOf(event, kind, start + i)));
     // Refused as a whole: the descriptors are still the message's then.
     this.#fn.interrupts.connectAll(kind, start, sinks);
     for (const [i, event] of events.entries()) {
@@ -136,17 +139,20 @@ export class ServerInterrupts implements Disposable {
     }
   }
 
-  #sinkOf(event: EventFd, line: boolean): InterruptSink {
-    return {
-      descriptor: event.fd.number,
-      signal: () => {
-        this.#counters.interrupts++;
-        this.#beforeSignal();
-        if (!event.fd.closed) eventSignals().signal(event.fd.number);
-        // Each delivery masks the line.
-        if (line) this.#signalMask();
-      },
+  #sinkOf(event: EventFd, kind: InterruptKind, vector: number): InterruptSink {
+    const line = kind === "intx";
+    const { between, watch } = this.#sight;
+    const deliver = (): void => {
+      this.#counters.interrupts++;
+      this.#beforeSignal();
+      watch?.signal(kind, vector);
+      if (!event.fd.closed) eventSignals().signal(event.fd.number);
+      // Each delivery masks the line.
+      if (line) this.#signalMask();
     };
+    // Whoever raises the descriptor past `signal` would go unseen.
+    if (between !== undefined) return { signal: () => between.signal(kind, vector, deliver) };
+    return watch === undefined ? { descriptor: event.fd.number, signal: deliver } : { signal: deliver };
   }
 
   #setLineSignal(action: number, fd: FileDescriptor | undefined, unused: Set<FileDescriptor>): void {

@@ -2,6 +2,7 @@
 import type { PeerCredentials } from "../linux/index.ts";
 import type { BarIndex } from "../pci/function.ts";
 import type { IoEventFd } from "../virtual/declaration.ts";
+import type { ServerBetween, ServerWatch } from "./server-watch.ts";
 
 /** Where a function's state outlives the process. */
 export interface StateStore {
@@ -51,6 +52,10 @@ export interface ServeOptions {
   readonly ioEventFds?: readonly ({ readonly bar: BarIndex } & IoEventFd)[];
   /** Called with each event, besides the listeners of {@link FunctionServer.on}. */
   readonly onEvent?: (event: ServerEvent) => void;
+  /** Sees every access of the client, and every signal to it. It makes the server slower; memory that is mapped is not seen. */
+  readonly watch?: ServerWatch;
+  /** Stands between the client and the function, for faults on purpose. */
+  readonly between?: ServerBetween;
   /** Called for every message that is received or sent, for tracing. It makes the server slower. */
   readonly onMessage?: (message: TracedMessage) => void;
 }

@@ -35,3 +35,11 @@ test("a clock that stands still or runs backwards gives nothing away", () => {
   patience.spent(5);
   assert.equal(patience.at(5), 100);
 });
+
+test("what the server spends elsewhere is not the client's", () => {
+  const patience = new Patience(300, 0);
+  assert.equal(patience.at(0), 300);
+  patience.excuse(1000);
+  patience.spent(1055);
+  assert.equal(patience.at(1055), 250);
+});

@@ -25,6 +25,11 @@ export class Patience {
     return Math.ceil(this.#leftMs);
   }
 
+  /** Time in which the server did not look for the answer, but was busy elsewhere. */
+  excuse(ms: number): void {
+    this.#atMs += ms;
+  }
+
   /** An answer took from the last {@link at} until now. */
   spent(nowMs: number): void {
     this.#leftMs = Math.max(0, this.#leftMs - Math.max(0, nowMs - this.#atMs - FREE_MS));

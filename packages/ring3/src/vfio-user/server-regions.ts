@@ -18,6 +18,7 @@ import {
   SparseMmapArea,
 } from "./messages.ts";
 import { checkPayload, refusal } from "./server-refusal.ts";
+import { type RegisterBus, type ServerSight, busOf } from "./server-watch.ts";
 
 /** A payload, and descriptors to send with it, which stay the server's. */
 export interface RegionReply {
@@ -34,12 +35,14 @@ const NO_AREAS: readonly BarArea[] = [];
 
 export class ServerRegions implements Disposable {
   readonly #fn: VirtualFunction;
+  readonly #bus: RegisterBus;
   /** A descriptor for each area rather than one for all: SPDK's client maps each area by its own. */
   readonly #fdPerArea: boolean;
   readonly #bars = new Map<number, SharedBar>();
 
-  constructor(fn: VirtualFunction, fdPerArea: boolean) {
+  constructor(fn: VirtualFunction, fdPerArea: boolean, sight: ServerSight = {}) {
     this.#fn = fn;
+    this.#bus = busOf(fn, sight);
     this.#fdPerArea = fdPerArea;
   }
 
@@ -109,15 +112,15 @@ export class ServerRegions implements Disposable {
 
   /** Reads what was checked. Where the BAR does not decode the client gets ones, as from a bus. */
   read(region: number, offset: number, target: Uint8Array): void {
-    if (region === Region.CONFIG) this.#fn.config.readInto(offset, target);
-    else if (region === Region.ROM) this.#fn.readRom(offset, target);
-    else this.#fn.readBar(region as BarIndex, offset, target);
+    if (region === Region.CONFIG) this.#bus.config.readInto(offset, target);
+    else if (region === Region.ROM) this.#bus.readRom(offset, target);
+    else this.#bus.readBar(region as BarIndex, offset, target);
   }
 
   write(region: number, offset: number, source: Uint8Array): void {
     if (region === Region.ROM) throw refusal("EPERM", "the expansion ROM cannot be written");
-    if (region === Region.CONFIG) this.#fn.config.writeFrom(offset, source);
-    else this.#fn.writeBar(region as BarIndex, offset, source);
+    if (region === Region.CONFIG) this.#bus.config.writeFrom(offset, source);
+    else this.#bus.writeBar(region as BarIndex, offset, source);
   }
 
   /** The areas get memory of their own again: what the client still has mapped shows nobody anything. */

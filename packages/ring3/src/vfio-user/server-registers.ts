@@ -1,10 +1,10 @@
 // The messages that come a million times: reads and writes of 1, 2 or 4 aligned bytes of a BAR or of config space. They
 // are recognised and answered in place, word by word; whatever is unusual about one is left to the general way.
 import type { BarIndex } from "../pci/function.ts";
-import type { VirtualFunction } from "../virtual/function.ts";
 import type { Connection } from "./connection.ts";
 import { Command, HeaderFlag, Region } from "./messages.ts";
 import type { Counters } from "./server-statistics.ts";
+import type { RegisterBus } from "./server-watch.ts";
 
 const { REGION_READ, REGION_WRITE } = Command;
 /** Words of a message: its header, then offset (two words), region and count, then data. */
@@ -26,11 +26,11 @@ export interface RegisterHost {
 
 export class RegisterAccesses {
   readonly #connection: Connection;
-  readonly #fn: VirtualFunction;
+  readonly #fn: RegisterBus;
   readonly #counters: Counters;
   readonly #host: RegisterHost;
 
-  constructor(connection: Connection, fn: VirtualFunction, counters: Counters, host: RegisterHost) {
+  constructor(connection: Connection, fn: RegisterBus, counters: Counters, host: RegisterHost) {
     this.#connection = connection;
     this.#fn = fn;
     this.#counters = counters;

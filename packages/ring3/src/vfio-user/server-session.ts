@@ -2,21 +2,23 @@
 // accesses) take microseconds only if nothing is decoded, allocated or awaited for them; and whatever a client sends or
 // leaves unsent, nobody else waits for it.
 import { isRing3Error, Ring3Error } from "../binary/error.ts";
-import { ERRNO, type PeerCredentials, UnixSocket, type Watch, watch } from "../linux/index.ts";
+import { ERRNO, type FileDescriptor, type PeerCredentials, UnixSocket, type Watch, watch } from "../linux/index.ts";
 import type { VirtualFunction } from "../virtual/function.ts";
 import { Connection, type Message, type Reply } from "./connection.ts";
 import { closeAll } from "./framing.ts";
 import { Command, commandName, HEADER_SIZE, HeaderFlag } from "./messages.ts";
+import { attendance } from "./server-attendance.ts";
 import { type Answer, ServerCommands } from "./server-commands.ts";
 import type { ClientExchange } from "./server-dma.ts";
+import { type ExchangeHost, Exchanges } from "./server-exchange.ts";
 import type { ServeOptions } from "./server-options.ts";
-import { Patience } from "./server-patience.ts";
 import { PollLoop } from "./server-polling.ts";
 import { errnoOf, refusal } from "./server-refusal.ts";
 import { RegisterAccesses, type RegisterHost } from "./server-registers.ts";
 import type { Counters } from "./server-statistics.ts";
 import { MessageTrace } from "./server-trace.ts";
 import { type Proposal, readProposal, versionReply } from "./server-version.ts";
+import { busOf } from "./server-watch.ts";
 
 /** What a session needs of its server. */
 export interface SessionHost {
@@ -44,21 +46,16 @@ const QUICK_MS = 0.1;
 const WASTED_LOOKS = 3;
 /** Times the client's time-out, for the rest of a message whose beginning came and for replies to be read. */
 const STUCK_FACTOR = 5;
-/** Commands that may wait while a reply is awaited. */
-const MAXIMUM_DEFERRED_BYTES = 2 ** 24;
-const MAXIMUM_DEFERRED_FDS = 256;
-/** Commands served inside each other while replies are awaited: processors of a machine, each with a register access. */
-const MAXIMUM_DEPTH = 16;
 const NOTHING: Uint8Array = new Uint8Array(0);
 
-export class Session implements ClientExchange, RegisterHost {
+export class Session implements ClientExchange, RegisterHost, ExchangeHost {
   readonly peer: PeerCredentials;
   readonly connection: Connection;
   readonly #host: SessionHost;
   readonly #fn: VirtualFunction;
   readonly #counters: Counters;
   readonly #timeoutMs: number;
-  readonly #patience: Patience;
+  readonly #exchanges: Exchanges;
   readonly #poll: PollLoop;
   readonly #registers: RegisterAccesses;
   readonly #trace: MessageTrace | undefined;
@@ -72,11 +69,6 @@ export class Session implements ClientExchange, RegisterHost {
   #pumping = false;
   /** The answer to a command takes its time. */
   #waiting = false;
-  #deferred: Message[] = [];
-  /** Commands being served while a reply is awaited, one inside the other. */
-  #depth = 0;
-  #deferredBytes = 0;
-  #deferredFds = 0;
   #broken: Ring3Error | undefined;
   #stuckTimer: NodeJS.Timeout | undefined;
   /** How far sending and receiving were when the timer was set. */
@@ -93,7 +85,6 @@ export class Session implements ClientExchange, RegisterHost {
     this.#fn = host.fn;
     this.#counters = host.counters;
     this.#timeoutMs = host.options.clientTimeoutMs ?? 2000;
-    this.#patience = new Patience(this.#timeoutMs, performance.now());
     const { onMessage } = host.options;
     this.#trace = onMessage === undefined ? undefined : new MessageTrace(onMessage);
     this.connection = new Connection(socket.fd, {
@@ -108,8 +99,14 @@ export class Session implements ClientExchange, RegisterHost {
       },
       this.#counters,
     );
-    this.#registers = new RegisterAccesses(this.connection, this.#fn, this.#counters, this);
+    this.#registers = new RegisterAccesses(this.connection, busOf(this.#fn, host.options), this.#counters, this);
+    this.#exchanges = new Exchanges(this, {
+      timeoutMs: this.#timeoutMs,
+      counters: this.#counters,
+      trace: this.#trace,
+    });
     this.#rewatch("readable");
+    attendance.join(this);
   }
 
   get open(): boolean {
@@ -121,11 +118,27 @@ export class Session implements ClientExchange, RegisterHost {
   }
 
   get nested(): boolean {
-    return this.#depth > 0;
+    return this.#exchanges.nested;
   }
 
   get closed(): boolean {
     return this.#state === "closed";
+  }
+
+  get twin(): Connection | undefined {
+    return this.#twin;
+  }
+
+  get handling(): boolean {
+    return this.#handling;
+  }
+
+  get waiting(): boolean {
+    return this.#waiting;
+  }
+
+  get stopped(): Ring3Error | undefined {
+    return this.#broken ?? (this.#state === "open" ? undefined : new Ring3Error("PEER_GONE", "the client is gone"));
   }
 
   get request(): { readonly view: DataView; readonly bytes: Uint8Array } {
@@ -135,41 +148,35 @@ export class Session implements ClientExchange, RegisterHost {
 
   /** Whether the peer has hung up, which the event loop may not have told yet. */
   hungUp(): boolean {
-    if (this.#state !== "closed" && !this.#pumping) this.#pump();
+    this.#pump();
     return this.#state === "closed";
   }
 
   exchange(command: number, size: number, use: (reply: Reply) => void): void {
-    if (this.#broken !== undefined) throw this.#broken;
-    if (this.#state !== "open") throw new Ring3Error("PEER_GONE", "the client is gone");
-    const lane = this.#twin ?? this.connection;
-    // A command that is served meanwhile is a copy.
-    const inPlace = this.#handling && this.#depth === 0 && lane === this.connection;
-    const release = inPlace ? lane.reader.hold() : undefined;
     try {
-      const timeoutMs = this.#patience.at(performance.now());
-      if (timeoutMs === 0) throw new Ring3Error("PEER_SILENT", "the client takes too long, again and again, to answer");
-      const id = lane.command(command, size, { timeoutMs });
-      this.#counters.countSent(command, HEADER_SIZE + size);
-      this.#trace?.sent(command, "command", id, HEADER_SIZE + size);
-      const take = (reply: Reply): void => {
-        this.#patience.spent(performance.now());
-        this.#counters.bytesReceived += reply.size;
-        use(reply);
-      };
-      lane.awaitReply(id, command, timeoutMs, (message) => this.#meanwhile(message, lane), take);
-    } catch (error) {
-      if (isRing3Error(error) && (error.code.startsWith("PEER_") || error.code === "MESSAGE_INVALID")) {
-        this.#breakOff(error);
-      }
-      throw error;
+      this.#exchanges.exchange(command, size, use);
     } finally {
-      release?.();
       // What came with the reply or before it has left the socket: nothing would tell of it again.
-      if (!this.#pumping && (this.#deferred.length > 0 || this.connection.reader.partial)) {
+      if (!this.#busy && (this.#exchanges.pending || this.connection.reader.partial)) {
         setImmediate(() => this.#pump());
       }
     }
+  }
+
+  // --- Served while somebody waits for a client --------------------------------------------------------------------
+
+  get attendedFd(): FileDescriptor | undefined {
+    const idle = this.#state === "closed" || this.#broken !== undefined || this.#waiting || this.connection.sending;
+    return idle ? undefined : this.connection.channel.fd;
+  }
+
+  get overdue(): boolean {
+    return this.#exchanges.overdue || (!this.#busy && this.#exchanges.pending);
+  }
+
+  attend(): void {
+    if (this.#busy) this.#exchanges.attend();
+    else this.#pump(true);
   }
 
   /** Ends the session and cleans up everything that it had. */
@@ -181,7 +188,8 @@ export class Session implements ClientExchange, RegisterHost {
     clearTimeout(this.#stuckTimer);
     this.#watch?.[Symbol.dispose]();
     this.#watch = undefined;
-    for (const { fds } of this.#deferred.splice(0)) closeAll(fds);
+    attendance.leave(this);
+    this.#exchanges[Symbol.dispose]();
     if (wasOpen) this.#fn.disconnect({ keepState: this.#keepsState });
     this.#commands?.[Symbol.dispose]();
     this.#twin?.[Symbol.dispose]();
@@ -215,18 +223,23 @@ export class Session implements ClientExchange, RegisterHost {
 
   /** From the polling loop: one look at the socket. */
   #look(): boolean {
-    if (this.#state === "open" && !this.#pumping) this.#pump(true);
+    if (this.#state === "open") this.#pump(true);
     return this.#state === "open";
+  }
+
+  /** Somebody further out on the stack is at work for this client. */
+  get #busy(): boolean {
+    return this.#pumping || this.#exchanges.active;
   }
 
   /** Handles what is there, and with a client that follows up quickly what comes in the next microseconds. */
   #pump(once = false): void {
-    if (this.#state === "closed" || this.#pumping || this.#waiting) return;
+    if (this.#state === "closed" || this.#busy || this.#waiting) return;
     this.#pumping = true;
     try {
       this.#receive(once);
     } catch (error) {
-      this.#breakOff(asRing3Error(error));
+      this.breakOff(error);
     } finally {
       this.#pumping = false;
     }
@@ -275,8 +288,8 @@ export class Session implements ClientExchange, RegisterHost {
     const started = performance.now();
     let servedAt = 0;
     for (;;) {
-      while (this.#deferred.length > 0 || reader.next()) {
-        if (this.#deferred.length > 0) this.#serveDeferred();
+      while (this.#exchanges.pending || reader.next()) {
+        if (this.#exchanges.pending) this.#exchanges.serveDeferred();
         else this.#serve();
         if (this.#state === "closed" || this.#broken !== undefined || this.#waiting) return;
         if (connection.sending) {
@@ -318,49 +331,6 @@ export class Session implements ClientExchange, RegisterHost {
     return this.#looks;
   }
 
-  /**
-   * A command that came while a reply is awaited. Who waits for its answer may be who has to give the reply: QEMU's processor
-   * holds a lock while it reads a register, which QEMU's main loop needs to read memory for us. So it is served now, behind
-   * whatever came before it; what wants no answer has time.
-   */
-  #meanwhile(message: Message, lane: Connection): void {
-    this.#defer(message, lane);
-    if ((message.flags & HeaderFlag.NO_REPLY) !== 0 || this.#depth >= MAXIMUM_DEPTH) return;
-    this.#depth++;
-    try {
-      while (this.#deferred.length > 0 && !this.#waiting) {
-        this.#serveDeferred();
-        if (this.#broken !== undefined) throw this.#broken;
-      }
-    } finally {
-      this.#depth--;
-    }
-  }
-
-  #defer(message: Message, lane: Connection): void {
-    this.#deferredBytes += message.bytes.length;
-    this.#deferredFds += message.fds.length;
-    const tooMuch = this.#deferredBytes > MAXIMUM_DEFERRED_BYTES || this.#deferredFds > MAXIMUM_DEFERRED_FDS;
-    if (lane !== this.connection || tooMuch) {
-      closeAll(message.fds);
-      throw new Ring3Error(
-        "PEER_MISBEHAVES",
-        tooMuch
-          ? "the client sends commands and does not answer the server's"
-          : "the client sent a command on the socket for the server's commands",
-      );
-    }
-    this.#deferred.push(message);
-  }
-
-  #serveDeferred(): void {
-    const message = this.#deferred.shift() as Message;
-    this.#deferredBytes -= message.bytes.length;
-    this.#deferredFds -= message.fds.length;
-    this.#counters.countReceived(message.command, message.bytes.length);
-    this.#handle(message);
-  }
-
   #serve(): void {
     const { reader, channel } = this.connection;
     if ((reader.frame & 3) === 0 && this.#state === "open" && this.#trace === undefined) {
@@ -380,7 +350,7 @@ export class Session implements ClientExchange, RegisterHost {
     this.#counters.countReceived(message.command, message.bytes.length);
     this.#handling = true;
     try {
-      this.#handle(message);
+      this.handle(message);
     } finally {
       this.#handling = false;
       if (!channel.closed) reader.consume();
@@ -389,7 +359,7 @@ export class Session implements ClientExchange, RegisterHost {
 
   // --- All messages -----------------------------------------------------------------------------------------------
 
-  #handle(message: Message): void {
+  handle(message: Message): void {
     this.#trace?.received(message);
     const type = message.flags & HeaderFlag.TYPE_MASK;
     if (type === HeaderFlag.REPLY) {
@@ -425,7 +395,7 @@ export class Session implements ClientExchange, RegisterHost {
       try {
         act();
       } catch (error) {
-        this.#breakOff(asRing3Error(error));
+        this.breakOff(error);
         return;
       }
       this.#rewatch(this.connection.sending ? "writable" : "readable");
@@ -499,7 +469,7 @@ export class Session implements ClientExchange, RegisterHost {
       try {
         this.#admit({ id, command, flags }, proposal);
       } catch (error) {
-        this.#breakOff(asRing3Error(error));
+        this.breakOff(asRing3Error(error));
         return;
       }
       if (this.closed) return;
@@ -555,8 +525,8 @@ export class Session implements ClientExchange, RegisterHost {
   }
 
   /** The connection is of no use any more: it ends as soon as nobody is inside it. */
-  #breakOff(error: Ring3Error): void {
-    this.#broken ??= error;
+  breakOff(error: unknown): void {
+    this.#broken ??= asRing3Error(error);
     if (!this.#pumping) setImmediate(() => this.close((this.#broken as Ring3Error).message));
   }
 }

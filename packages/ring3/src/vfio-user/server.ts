@@ -3,6 +3,7 @@
 import { isRing3Error, Ring3Error } from "../binary/error.ts";
 import { type PeerCredentials, type UnixSocket, type Watch, watch } from "../linux/index.ts";
 import type { VirtualFunction } from "../virtual/function.ts";
+import { type Attended, attendance } from "./server-attendance.ts";
 import type { ServeOptions, ServerEvent, ServerStatistics, StateStore } from "./server-options.ts";
 import { refusal } from "./server-refusal.ts";
 import { Session, type SessionHost } from "./server-session.ts";
@@ -29,6 +30,7 @@ export class FunctionServer implements AsyncDisposable {
   readonly #sessions = new Map<Session, NodeJS.Timeout | undefined>();
   readonly #sessionHost: SessionHost;
   readonly #listeners = new Set<(event: ServerEvent) => void>();
+  readonly #attended: Attended;
   #watch: Watch | undefined;
   #pause: NodeJS.Timeout | undefined;
   #current: Session | undefined;
@@ -62,7 +64,18 @@ export class FunctionServer implements AsyncDisposable {
       this.#ownStore?.[Symbol.dispose]();
       throw error;
     }
+    const { listener } = this.#socket;
+    const listening = (): boolean => this.#watch !== undefined;
+    // Whoever connects to one function may be who has to answer another one.
+    this.#attended = {
+      get attendedFd() {
+        return listening() ? listener.fd : undefined;
+      },
+      overdue: false,
+      attend: () => this.#accept(),
+    };
     this.#listen();
+    attendance.join(this.#attended);
   }
 
   /** Who uses the function now. */
@@ -90,7 +103,9 @@ export class FunctionServer implements AsyncDisposable {
     if (this.#closed) return Promise.resolve();
     this.#closed = true;
     clearTimeout(this.#pause);
+    attendance.leave(this.#attended);
     this.#watch?.[Symbol.dispose]();
+    this.#watch = undefined;
     this.#socket[Symbol.dispose]();
     for (const session of [...this.#sessions.keys()]) session.close("the server was closed");
     this.#persist();
@@ -115,6 +130,7 @@ export class FunctionServer implements AsyncDisposable {
         // Looking again at once would only fail again.
         this.#emit({ type: "error", description: messageOf(error) });
         this.#watch?.[Symbol.dispose]();
+        this.#watch = undefined;
         this.#pause = setTimeout(() => this.#listen(), ACCEPT_PAUSE_MS);
         return;
       }

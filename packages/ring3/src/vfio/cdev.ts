@@ -55,7 +55,7 @@ function bind(
     iommufd: ioas.fd.number,
   });
   const pointers = token === undefined ? [] : [{ at: BindIommufd.offsets.token_uuid_ptr, memory: token }];
-  const result = tryIoctl(file, DeviceCall.BIND_IOMMUFD, request, pointers);
+  const result = tryIoctl(file, DeviceCall.BIND_IOMMUFD, request, pointers, "VFIO_DEVICE_BIND_IOMMUFD");
   if (result >= 0) return BindIommufd.from(request).out_devid;
   const call = "ioctl VFIO_DEVICE_BIND_IOMMUFD";
   if (location.group !== undefined && !readGroup(location.group, paths).viable) throw groupNotViable(location, paths);
@@ -66,7 +66,7 @@ function bind(
 
 function attach({ address }: FunctionLocation, file: FileDescriptor, target: number): void {
   const request = AttachIommufdPt.bytes({ argsz: AttachIommufdPt.size, pt_id: target });
-  const result = tryIoctl(file, DeviceCall.ATTACH_IOMMUFD_PT, request);
+  const result = tryIoctl(file, DeviceCall.ATTACH_IOMMUFD_PT, request, [], "VFIO_DEVICE_ATTACH_IOMMUFD_PT");
   if (result >= 0) return;
   const call = "ioctl VFIO_DEVICE_ATTACH_IOMMUFD_PT";
   if (result === -errnos.EPERM) throw noInterruptRemapping(address, call, "iommufd");

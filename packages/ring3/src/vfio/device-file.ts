@@ -82,7 +82,7 @@ export class DeviceFile implements Disposable {
   /** A region; one that the device does not have has size 0. */
   region(index: number): Region {
     const answer = growingCall(RegionInfo.bytes({ index }), (buffer) => {
-      const result = tryIoctl(this.fd, DeviceCall.GET_REGION_INFO, buffer);
+      const result = tryIoctl(this.fd, DeviceCall.GET_REGION_INFO, buffer, [], "VFIO_DEVICE_GET_REGION_INFO");
       // VGA on a device without VGA says EINVAL; the request still stands in the buffer then, with size 0.
       if (result < 0 && result !== -errnos.EINVAL) throw systemCallError("ioctl VFIO_DEVICE_GET_REGION_INFO", -result);
     });
@@ -91,7 +91,7 @@ export class DeviceFile implements Disposable {
 
   irq(index: IrqIndex): IrqDescription {
     const buffer = IrqInfo.bytes({ argsz: IrqInfo.size, index });
-    const result = tryIoctl(this.fd, DeviceCall.GET_IRQ_INFO, buffer);
+    const result = tryIoctl(this.fd, DeviceCall.GET_IRQ_INFO, buffer, [], "VFIO_DEVICE_GET_IRQ_INFO");
     if (result < 0 && result !== -errnos.EINVAL) throw systemCallError("ioctl VFIO_DEVICE_GET_IRQ_INFO", -result);
     const { flags, count } = result < 0 ? { flags: 0, count: 0 } : IrqInfo.from(buffer);
     return {
@@ -123,7 +123,7 @@ export class DeviceFile implements Disposable {
   /** Masks, unmasks or raises one vector now. Returns minus the errno where the kernel refuses. */
   tryActOnVector(index: IrqIndex, action: number, vector: number): number {
     const header = { flags: IrqSet.DATA_NONE | action, index, start: vector, count: 1, argsz: IrqSetHeader.size };
-    return tryIoctl(this.fd, DeviceCall.SET_IRQS, IrqSetHeader.bytes(header));
+    return tryIoctl(this.fd, DeviceCall.SET_IRQS, IrqSetHeader.bytes(header), [], "VFIO_DEVICE_SET_IRQS");
   }
 
   /** Switches a whole index off. */
@@ -140,7 +140,7 @@ export class DeviceFile implements Disposable {
 
   /** Resets the function. `busy`: somebody (error recovery, a configuration access) holds it; try again. */
   reset(): "done" | "busy" | "unsupported" {
-    const result = tryIoctl(this.fd, DeviceCall.RESET);
+    const result = tryIoctl(this.fd, DeviceCall.RESET, 0, [], "VFIO_DEVICE_RESET");
     if (result >= 0) return "done";
     if (result === -errnos.EAGAIN) return "busy";
     if (result === -errnos.EINVAL || result === -errnos.ENOTTY) return "unsupported";
@@ -153,7 +153,13 @@ export class DeviceFile implements Disposable {
     for (;;) {
       const buffer = new Uint8Array(HotResetInfo.size + count * DependentDevice.size);
       buffer.set(HotResetInfo.bytes({ argsz: buffer.length }));
-      const result = tryIoctl(this.fd, DeviceCall.GET_PCI_HOT_RESET_INFO, buffer);
+      const result = tryIoctl(
+        this.fd,
+        DeviceCall.GET_PCI_HOT_RESET_INFO,
+        buffer,
+        [],
+        "VFIO_DEVICE_GET_PCI_HOT_RESET_INFO",
+      );
       const info = HotResetInfo.from(buffer);
       if (result === -errnos.ENODEV) return undefined;
       // Too small: the count says how many there are.
@@ -185,7 +191,15 @@ export class DeviceFile implements Disposable {
   hasFeature(feature: FeatureName, method: "get" | "set" | "any" = "any"): boolean {
     const methods = method === "get" ? FeatureFlag.GET : method === "set" ? FeatureFlag.SET : 0;
     const flags = Feature[feature] | FeatureFlag.PROBE | methods;
-    return tryIoctl(this.fd, DeviceCall.FEATURE, DeviceFeature.bytes({ argsz: DeviceFeature.size, flags })) >= 0;
+    return (
+      tryIoctl(
+        this.fd,
+        DeviceCall.FEATURE,
+        DeviceFeature.bytes({ argsz: DeviceFeature.size, flags }),
+        [],
+        "VFIO_DEVICE_FEATURE",
+      ) >= 0
+    );
   }
 
   /** Reads a feature: `data` is what goes in and, after the call, what came out. Returns the call's result. */
@@ -206,7 +220,7 @@ export class DeviceFile implements Disposable {
     buffer.set(DeviceFeature.bytes({ argsz: buffer.length, flags: Feature[feature] | method }));
     buffer.set(data, DeviceFeature.size);
     const moved = pointers.map(({ at, memory }) => ({ at: at + DeviceFeature.size, memory }));
-    const result = tryIoctl(this.fd, DeviceCall.FEATURE, buffer, moved);
+    const result = tryIoctl(this.fd, DeviceCall.FEATURE, buffer, moved, "VFIO_DEVICE_FEATURE");
     if (result === -errnos.ENOTTY) {
       throw new Ring3Error("NOT_SUPPORTED", `the device or its kernel driver does not offer ${feature}`, {
         errno: errnoName(-result),

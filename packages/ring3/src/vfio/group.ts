@@ -117,7 +117,7 @@ function joinContainer(
 ): void {
   const argument = new Uint8Array(4);
   i32.encode(new DataView(argument.buffer), 0, container.number);
-  const result = tryIoctl(group, GroupCall.SET_CONTAINER, argument);
+  const result = tryIoctl(group, GroupCall.SET_CONTAINER, argument, [], "VFIO_GROUP_SET_CONTAINER");
   if (result >= 0) return;
   const call = "ioctl VFIO_GROUP_SET_CONTAINER";
   if (result === -errnos.EPERM && location.noIommu) throw rawIoNeeded(location.address, call);
@@ -139,7 +139,7 @@ function setIommu({ address }: FunctionLocation, container: FileDescriptor, noIo
         : "the kernel's VFIO lacks the type1v2 IOMMU; load vfio_iommu_type1",
     );
   }
-  const result = tryIoctl(container, ContainerCall.SET_IOMMU, type);
+  const result = tryIoctl(container, ContainerCall.SET_IOMMU, type, [], "VFIO_SET_IOMMU");
   if (result >= 0) return;
   const call = "ioctl VFIO_SET_IOMMU";
   if (result === -errnos.EPERM) throw noInterruptRemapping(address, call, "vfio_iommu_type1");
@@ -164,7 +164,13 @@ function deviceOf(
   paths: HostPaths,
 ): FileDescriptor {
   const name = vfToken === undefined ? address : `${address} vf_token=${vfToken}`;
-  const result = tryIoctl(group, GroupCall.GET_DEVICE_FD, new TextEncoder().encode(`${name}\0`));
+  const result = tryIoctl(
+    group,
+    GroupCall.GET_DEVICE_FD,
+    new TextEncoder().encode(`${name}\0`),
+    [],
+    "VFIO_GROUP_GET_DEVICE_FD",
+  );
   if (result >= 0) return new FileDescriptor(result);
   throw deviceOpenError(address, groupNode ?? "", "ioctl VFIO_GROUP_GET_DEVICE_FD", -result, paths);
 }

@@ -53,7 +53,7 @@ export class Ioas implements Iommu {
       const array = new Uint8Array(count * IommuIovaRange.size);
       const request = IoasIovaRanges.bytes({ size: IoasIovaRanges.size, ioas_id: this.id, num_iovas: count });
       const pointer = { at: IoasIovaRanges.offsets.allowed_iovas, memory: array };
-      const result = tryIoctl(this.fd, IommufdCall.IOAS_IOVA_RANGES, request, [pointer]);
+      const result = tryIoctl(this.fd, IommufdCall.IOAS_IOVA_RANGES, request, [pointer], "IOMMU_IOAS_IOVA_RANGES");
       const { num_iovas, out_iova_alignment } = IoasIovaRanges.from(request);
       if (result === -EMSGSIZE && num_iovas > count && num_iovas <= 65536) {
         count = num_iovas;
@@ -99,7 +99,7 @@ export class Ioas implements Iommu {
 
   unmapEverything(): boolean {
     const request = IoasUnmap.bytes({ size: IoasUnmap.size, ioas_id: this.id, iova: 0n, length: 2n ** 64n - 1n });
-    const result = tryIoctl(this.fd, IommufdCall.IOAS_UNMAP, request);
+    const result = tryIoctl(this.fd, IommufdCall.IOAS_UNMAP, request, [], "IOMMU_IOAS_UNMAP");
     return result >= 0;
   }
 
@@ -127,7 +127,7 @@ export class Ioas implements Iommu {
   /** Whether the IOMMU behind `device` can track dirty pages. */
   tracksDirtyPages(device: number): boolean {
     const request = HardwareInfo.bytes({ size: HardwareInfo.size, dev_id: device });
-    if (tryIoctl(this.fd, IommufdCall.GET_HW_INFO, request) < 0) return false;
+    if (tryIoctl(this.fd, IommufdCall.GET_HW_INFO, request, [], "IOMMU_GET_HW_INFO") < 0) return false;
     return (HardwareInfo.from(request).out_capabilities & HardwareCapability.DIRTY_TRACKING) !== 0n;
   }
 

@@ -153,7 +153,13 @@ export class Type1 implements Iommu {
           bitmapSize: BigInt(bitmap.length),
         });
         const pointer = { at: Type1DirtyBitmap.offsets.data, memory: bitmap };
-        const result = tryIoctl(this.#container, ContainerCall.IOMMU_DIRTY_PAGES, request, [pointer]);
+        const result = tryIoctl(
+          this.#container,
+          ContainerCall.IOMMU_DIRTY_PAGES,
+          request,
+          [pointer],
+          "VFIO_IOMMU_DIRTY_PAGES",
+        );
         if (result < 0) throw systemCallError("ioctl VFIO_IOMMU_DIRTY_PAGES GET_BITMAP", -result);
         return bitmap;
       },

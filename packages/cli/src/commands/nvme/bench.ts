@@ -3,7 +3,7 @@ import type { CompletionMode, Namespace, NvmeDriver } from "ring3/nvme";
 import { type Command, command } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { Latencies } from "../../latency.ts";
-import { BACKEND_OPTIONS } from "../../open-function.ts";
+import { OPEN_OPTIONS } from "../../open-function.ts";
 import { binarySize, columns } from "../../text.ts";
 import { UsageError } from "../../usage-error.ts";
 import { CONTROLLER, NAMESPACE_OPTION, startNvme } from "./session.ts";
@@ -48,7 +48,7 @@ export const bench: Command = command({
     interrupts: { kind: "flag", description: "wait for interrupts only" },
     polled: { kind: "flag", description: "look for completions only (default: look, then wait, as it pays)" },
     yes: { kind: "flag", short: "y", description: "yes, destroy what is on the namespace" },
-    ...BACKEND_OPTIONS,
+    ...OPEN_OPTIONS,
   },
   examples: [
     { command: "ring3 nvme bench 01:00.0 --depth 32 --seconds 10", text: "random reads of 4 KiB" },
@@ -64,7 +64,7 @@ export const bench: Command = command({
     const sizeBytes = Number(options.size);
     const completion: CompletionMode = polled ? "polled" : interrupts ? "interrupt" : "adaptive";
     const settings = { completion, queueDepth: depth + 1 };
-    await using session = await startNvme(operands[0] ?? "", options.backend, context, settings);
+    await using session = await startNvme(operands[0] ?? "", options, context, settings);
     const { driver } = session;
     const namespace = driver.namespace(Number(options.namespace));
     if (sizeBytes % namespace.blockSize !== 0 || options.size > namespace.sizeBytes) {

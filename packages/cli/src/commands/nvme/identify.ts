@@ -1,19 +1,19 @@
 // ring3 nvme identify: the controller and its namespaces.
 import { type Command, command } from "../../command.ts";
-import { BACKEND_OPTIONS } from "../../open-function.ts";
+import { OPEN_OPTIONS } from "../../open-function.ts";
 import { binarySize, columns, hex } from "../../text.ts";
 import { CONTROLLER, startNvme } from "./session.ts";
 
 export const identify: Command = command({
   summary: "show the controller and its namespaces",
   operands: [CONTROLLER],
-  options: BACKEND_OPTIONS,
+  options: OPEN_OPTIONS,
   examples: [
     { command: "ring3 nvme identify 01:00.0", text: "model, firmware, limits, namespaces" },
     { command: "ring3 nvme identify 01:00.0 --json | jq -r .controller.SN", text: "the serial number" },
   ],
   run: async ({ operands, options }, context) => {
-    await using session = await startNvme(operands[0] ?? "", options.backend, context);
+    await using session = await startNvme(operands[0] ?? "", options, context);
     const { driver, address, backend } = session;
     const { controller, capabilities, limits, queues } = driver;
     const namespaces = driver.namespaces.map(({ id, blockSize, blocks, sizeBytes }) => ({

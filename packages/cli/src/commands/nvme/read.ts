@@ -2,7 +2,7 @@
 import type { Namespace } from "ring3/nvme";
 import { type Command, command } from "../../command.ts";
 import type { Context } from "../../context.ts";
-import { BACKEND_OPTIONS } from "../../open-function.ts";
+import { OPEN_OPTIONS } from "../../open-function.ts";
 import { binarySize } from "../../text.ts";
 import { UsageError } from "../../usage-error.ts";
 import { CONTROLLER, checkBlocks, NAMESPACE_OPTION, PIECE_BYTES, startNvme } from "./session.ts";
@@ -18,7 +18,7 @@ export const read: Command = command({
     count: { kind: "integer", short: "c", value: "M", minimum: 1n, initial: 1n, description: "how many blocks" },
     output: { kind: "text", short: "o", value: "FILE", description: "where to; - is stdout (the default)" },
     hex: { kind: "flag", short: "x", description: "as a hex dump" },
-    ...BACKEND_OPTIONS,
+    ...OPEN_OPTIONS,
   },
   examples: [
     { command: "ring3 nvme read 01:00.0 --block 0 --hex", text: "the first block, to look at" },
@@ -30,7 +30,7 @@ export const read: Command = command({
     const toFile = options.output !== undefined && options.output !== "-";
     if (context.json && !toFile && count > 65_536n)
       throw new UsageError("--json of more than 65536 blocks: use --output FILE");
-    await using session = await startNvme(operands[0] ?? "", options.backend, context);
+    await using session = await startNvme(operands[0] ?? "", options, context);
     const namespace = session.driver.namespace(Number(options.namespace));
     checkBlocks(block, count, namespace.blocks);
     const asDump = options.hex || (!toFile && !context.json && context.streams.stdout.isTTY === true);

@@ -2,7 +2,7 @@
 import type { NvmeDriver, NvmeOptions } from "ring3/nvme";
 import type { OperandDeclaration } from "../../command.ts";
 import type { Context } from "../../context.ts";
-import { openFunction } from "../../open-function.ts";
+import { type Opening, openFunction } from "../../open-function.ts";
 import { UsageError } from "../../usage-error.ts";
 
 export const CONTROLLER: OperandDeclaration = {
@@ -33,16 +33,16 @@ export interface NvmeSession extends AsyncDisposable {
 /** Opens the function and starts the driver. */
 export async function startNvme(
   address: string,
-  backend: string,
+  opening: Opening,
   context: Context,
   options: NvmeOptions = {},
 ): Promise<NvmeSession> {
-  await using opening = new AsyncDisposableStack();
-  const fn = opening.use(await openFunction(address, backend, context));
+  await using resources = new AsyncDisposableStack();
+  const fn = resources.use(await openFunction(address, opening, context));
   const { NvmeDriver } = await import("ring3/nvme");
-  const driver = opening.use(await NvmeDriver.start(fn, options));
+  const driver = resources.use(await NvmeDriver.start(fn, options));
   context.signal.throwIfAborted();
-  const session = opening.move();
+  const session = resources.move();
   return {
     driver,
     address: fn.identity.address,

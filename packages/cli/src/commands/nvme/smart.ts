@@ -1,6 +1,6 @@
 // ring3 nvme smart: the health log.
 import { type Command, command } from "../../command.ts";
-import { BACKEND_OPTIONS } from "../../open-function.ts";
+import { OPEN_OPTIONS } from "../../open-function.ts";
 import { columns, hex } from "../../text.ts";
 import { CONTROLLER, startNvme } from "./session.ts";
 
@@ -19,13 +19,13 @@ const WARNINGS = [
 export const smart: Command = command({
   summary: "show the health log (SMART)",
   operands: [CONTROLLER],
-  options: BACKEND_OPTIONS,
+  options: OPEN_OPTIONS,
   examples: [
     { command: "ring3 nvme smart 01:00.0", text: "temperature, wear, amounts read and written, errors" },
     { command: "ring3 nvme smart 01:00.0 --json | jq .health.PERCENTAGE_USED", text: "wear in percent" },
   ],
   run: async ({ operands, options }, context) => {
-    await using session = await startNvme(operands[0] ?? "", options.backend, context);
+    await using session = await startNvme(operands[0] ?? "", options, context);
     const { driver, address } = session;
     const health = await context.unlessAborted(driver.smart());
     const warnings = WARNINGS.filter((_, bit) => (health.CRITICAL_WARNING & (1 << bit)) !== 0);

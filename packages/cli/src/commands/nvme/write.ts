@@ -3,7 +3,7 @@ import { fstatSync } from "node:fs";
 import type { Namespace } from "ring3/nvme";
 import { type Command, command } from "../../command.ts";
 import type { Context } from "../../context.ts";
-import { BACKEND_OPTIONS } from "../../open-function.ts";
+import { OPEN_OPTIONS } from "../../open-function.ts";
 import { binarySize } from "../../text.ts";
 import { UsageError } from "../../usage-error.ts";
 import { CONTROLLER, checkBlocks, NAMESPACE_OPTION, PIECE_BYTES, startNvme } from "./session.ts";
@@ -19,7 +19,7 @@ export const write: Command = command({
     input: { kind: "text", short: "i", value: "FILE", description: "where from; - is stdin (the default)" },
     yes: { kind: "flag", short: "y", description: "do not ask" },
     pad: { kind: "flag", description: "fill the last block with zeroes where the input ends inside it" },
-    ...BACKEND_OPTIONS,
+    ...OPEN_OPTIONS,
   },
   examples: [
     { command: "ring3 nvme write 01:00.0 --block 0 --input disk.img --yes", text: "an image to the disk" },
@@ -28,7 +28,7 @@ export const write: Command = command({
   run: async ({ operands, options }, context) => {
     await using source = await openSource(options.input, context);
     if (!options.yes) await confirm(operands[0] ?? "", options.namespace, options.block, source, context);
-    await using session = await startNvme(operands[0] ?? "", options.backend, context);
+    await using session = await startNvme(operands[0] ?? "", options, context);
     const namespace = session.driver.namespace(Number(options.namespace));
     const start = performance.now();
     const written = await copy(source, namespace, options.block, options.pad, context);

@@ -38,6 +38,7 @@ export const virtioNet: Command = command({
       initial: 256n,
       description: "entries of a queue at most, a power of two",
     },
+    "receive-checksums": { kind: "flag", description: "check the checksums of received frames for the driver" },
     "no-packed": { kind: "flag", description: "offer split rings only" },
   },
   examples: [
@@ -79,6 +80,7 @@ export const virtioNet: Command = command({
           queuePairs: Number(options.queues),
           queueSize: Number(options["queue-size"]),
           packed: !options["no-packed"],
+          receiveChecksums: options["receive-checksums"],
         }),
       );
       return { fn, path };

@@ -22,6 +22,8 @@ export class FakeGuest {
   readonly bytes: Uint8Array;
   readonly view: DataView;
   readonly base: number;
+  /** Called before each message of the device for memory, as something else that is served meanwhile. */
+  meanwhile: (() => void) | undefined;
   #next = 0;
 
   constructor(options: FakeGuestOptions = {}) {
@@ -37,8 +39,14 @@ export class FakeGuest {
   #messages(): MapBacking {
     return {
       transfer: {
-        read: (offset, target) => target.set(this.bytes.subarray(offset, offset + target.length)),
-        write: (offset, source) => this.bytes.set(source, offset),
+        read: (offset, target) => {
+          this.meanwhile?.();
+          target.set(this.bytes.subarray(offset, offset + target.length));
+        },
+        write: (offset, source) => {
+          this.meanwhile?.();
+          this.bytes.set(source, offset);
+        },
       },
     };
   }

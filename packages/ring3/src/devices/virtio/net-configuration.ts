@@ -1,6 +1,7 @@
 // What a virtio network device can be asked for, and what it says of itself to drivers: features and configuration. Virtio 1.3,
 // sections 5.1.3 and 5.1.4.
 import { Ring3Error } from "../../binary/error.ts";
+import { isGroupMac, parseMacText } from "../../specs/ethernet/index.ts";
 import { NetFeature } from "../../specs/virtio/features.ts";
 import { VirtioDeviceId } from "../../specs/virtio/registers.ts";
 import { NetConfig } from "../../specs/virtio/structs.ts";
@@ -16,6 +17,10 @@ export interface VirtioNetOptions extends VirtioOptions {
   readonly mtu?: number;
   /** Pairs of queues, 1 (default) to 32. */
   readonly queuePairs?: number;
+  /**
+   * Whether the device checks the checksums of received frames for drivers that ask for it (GUEST_CSUM); false by default.
+   */
+  readonly receiveChecksums?: boolean;
   /** What the device claims in Mbit/s; 10,000 by default. */
   readonly speedMbps?: number;
   /** Frames that wait for buffers of the driver, for each receive queue; 256 by default. */
@@ -40,7 +45,7 @@ export function checkNetOptions({ queuePairs = 1, mtu }: VirtioNetOptions): void
 }
 
 /** The kind of device, with the features that this one offers. */
-export function netModel({ queuePairs = 1, mtu }: VirtioNetOptions): VirtioModel {
+export function netModel({ queuePairs = 1, mtu, receiveChecksums = false }: VirtioNetOptions): VirtioModel {
   return {
     name: "virtio-net",
     deviceId: VirtioDeviceId.NET,
@@ -59,6 +64,7 @@ export function netModel({ queuePairs = 1, mtu }: VirtioNetOptions): VirtioModel
       NetFeature.CTRL_MAC_ADDR,
       NetFeature.GUEST_ANNOUNCE,
       NetFeature.SPEED_DUPLEX,
+      ...(receiveChecksums ? [NetFeature.GUEST_CSUM] : []),
       ...(mtu === undefined ? [] : [NetFeature.MTU]),
       ...(queuePairs > 1 ? [NetFeature.MQ] : []),
     ],
@@ -77,11 +83,11 @@ export function netConfiguration(options: VirtioNetOptions): Uint8Array {
 
 /** The number of an address as people write it. Throws `VIRTIO_OPTION`. */
 export function parseMac(text: string): number {
-  if (!/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(text)) {
+  const mac = parseMacText(text);
+  if (mac === undefined) {
     throw new Ring3Error("VIRTIO_OPTION", `a MAC address is written like 52:54:00:12:34:56, not ${text}`);
   }
-  const mac = Number.parseInt(text.replaceAll(":", ""), 16);
-  if (Math.floor(mac / 2 ** 40) % 2 === 1 || mac === 0) {
+  if (isGroupMac(mac) || mac === 0) {
     throw new Ring3Error("VIRTIO_OPTION", `${text} is an address for groups; the first byte of a device's own is even`);
   }
   return mac;

@@ -1,12 +1,16 @@
 // Which frames a network device passes on to its driver, as the control queue says: virtio 1.3, sections 5.1.6.5.1 to
 // 5.1.6.5.3. A device begins promiscuous, as drivers without a control queue expect.
+import {
+  BROADCAST_MAC,
+  ETHERNET_HEADER_BYTES,
+  EtherType,
+  MAC_BYTES,
+  macAt,
+  VLANS,
+} from "../../specs/ethernet/index.ts";
 import { NetControl, NetControlMac, NetControlRx, NetControlVlan } from "../../specs/virtio/structs.ts";
 import type { StateFields, StateRecord } from "../../virtual/index.ts";
-import { ETHERNET_HEADER_BYTES, MAC_BYTES, macAt } from "./net-link.ts";
 
-const BROADCAST = 0xffff_ffff_ffff;
-const VLANS = 4096;
-const VLAN_ETHERTYPE = 0x8100;
 /** Addresses kept of each kind; a driver with more gets everything of that kind. */
 const MAXIMUM_ADDRESSES = 256;
 /** The switches of class RX, in the order of their commands. */
@@ -49,7 +53,7 @@ export class ReceiveFilter {
     if (modes[NetControlRx.PROMISC]) return true;
     if (this.filtersVlans && !this.#vlanPasses(frame)) return false;
     const destination = macAt(frame, 0);
-    if (destination === BROADCAST) return !modes[NetControlRx.NOBCAST];
+    if (destination === BROADCAST_MAC) return !modes[NetControlRx.NOBCAST];
     if (((frame[0] as number) & 1) === 1) {
       if (modes[NetControlRx.NOMULTI]) return false;
       if (modes[NetControlRx.ALLMULTI] || this.#multicast.overflow) return true;
@@ -64,7 +68,7 @@ export class ReceiveFilter {
   #vlanPasses(frame: Uint8Array): boolean {
     if (frame.length < ETHERNET_HEADER_BYTES + 2) return true;
     const type = ((frame[12] as number) << 8) | (frame[13] as number);
-    if (type !== VLAN_ETHERTYPE) return true;
+    if (type !== EtherType.VLAN) return true;
     const vlan = (((frame[14] as number) << 8) | (frame[15] as number)) & 0xfff;
     return vlan === 0 || ((this.#vlans[vlan >> 3] as number) & (1 << (vlan & 7))) !== 0;
   }
@@ -129,12 +133,12 @@ export class ReceiveFilter {
 
   /** Throws `STATE_INVALID`, with nothing changed. */
   restore(fields: StateFields): void {
-    const mac = fields.number("mac", { maximum: BROADCAST });
+    const mac = fields.number("mac", { maximum: BROADCAST_MAC });
     const filtersVlans = fields.boolean("filtersVlans");
     const modes = fields.list("modes", MODES.length);
     const vlans = fields.bytes("vlans", this.#vlans.length);
     const table = (name: "unicast" | "multicast"): AddressTable => ({
-      addresses: new Set(fields.numbers(name, BROADCAST, MAXIMUM_ADDRESSES)),
+      addresses: new Set(fields.numbers(name, BROADCAST_MAC, MAXIMUM_ADDRESSES)),
       overflow: fields.boolean(`${name}Overflow`),
     });
     const [unicast, multicast] = [table("unicast"), table("multicast")];

@@ -5,7 +5,7 @@ import { isRing3Error } from "../../binary/error.ts";
 import type { Segment } from "./fake-driver.ts";
 import { FakeStatus, FakeVirtioDriver } from "./fake-function-driver.ts";
 import { VirtioNet, type VirtioNetOptions } from "./net.ts";
-import { completeChecksum } from "./net-checksum.ts";
+import { checksumIsRight, completeChecksum } from "./net-checksum.ts";
 import type { NetLink, NetReceiver } from "./net-link.ts";
 import { flowHash } from "./net-steering.ts";
 import { EthernetSwitch } from "./switch.ts";
@@ -187,6 +187,32 @@ test("features that need others are refused without them", () => {
   }
 });
 
+test("a frame that comes while the device asks for memory waits for that, and none is lost or mixed up", async () => {
+  for (const features of [[], [F.MRG], [F.MRG, F.PACKED]]) {
+    const link = new TestLink();
+    const nic = new Nic({ link, mac: A }, features, { remote: true, queueSize: 64 });
+    for (let i = 0; i < 40; i++) nic.give(120, { notify: i === 39 });
+    // One more frame with every message for memory, whatever it is for: sending, receiving, or giving a buffer back.
+    let count = 0;
+    nic.driver.guest.meanwhile = () => {
+      if (count < 30) assert.ok(link.deliver(frame(A, B, 60 + count, count++)));
+    };
+    assert.ok(link.deliver(frame(A, B, 60, 0xee)));
+    nic.send(frame(B, A));
+    for (let left = 10; left > 0; left = count < 30 ? 10 : left - 1) await settle();
+    nic.driver.guest.meanwhile = undefined;
+    const sizes: number[] = [];
+    for (let got = nic.take(); got !== undefined; got = nic.take()) {
+      const { frame: found } = got;
+      assert.equal(new Set(found.subarray(14)).size, 1);
+      if (found[14] !== 0xee) assert.equal(found.length, 60 + (found[14] as number));
+      sizes.push(found.length);
+    }
+    assert.deepEqual(sizes, [60, ...Array.from({ length: 30 }, (_, i) => 60 + i)]);
+    assert.equal(nic.device.statistics.receiveDropped, 0);
+  }
+});
+
 test("frames go through a switch from one guest to another", async () => {
   for (const features of [[], [F.MRG], [F.MRG, F.PACKED], [F.EVENT], [F.EVENT, F.PACKED]]) {
     for (const remote of [false, true]) {
@@ -337,6 +363,45 @@ test("partial checksums are completed: the example of RFC 1071, and a UDP datagr
   while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
   // What was in the field (0x0101) stands for the pseudo header's sum.
   assert.equal((sum + 0x0101) % 0xffff, 0);
+});
+
+test("received checksums: right ones are vouched for, and nothing else", () => {
+  // UDP over IPv4 from 192.0.2.1 to 192.0.2.2, port 1 to 2, with "abc"; its checksum by hand: 0x96d6.
+  const ipv4 = Buffer.from(
+    "525400000001525400000002" +
+      "0800" +
+      "4500001f000000004011f6cbc0000201c0000202" +
+      "00010002000b" +
+      "0000" +
+      "616263",
+    "hex",
+  );
+  const sum = 0xc000 + 0x0201 + 0xc000 + 0x0202 + 17 + 11 + 1 + 2 + 11 + 0x6162 + 0x6300;
+  ipv4.writeUInt16BE(~((sum & 0xffff) + (sum >>> 16)) & 0xffff, 40);
+  const cases: [string, (frame: Buffer) => void, boolean][] = [
+    ["as it is", () => {}, true],
+    ["another byte", (frame) => frame.writeUInt8(0x62, 42), false],
+    ["none", (frame) => frame.writeUInt16BE(0, 40), false],
+    ["a fragment", (frame) => frame.writeUInt16BE(0x2000, 20), false],
+    ["another protocol", (frame) => frame.writeUInt8(1, 23), false],
+    ["longer than the frame", (frame) => frame.writeUInt16BE(200, 16), false],
+  ];
+  for (const [name, change, right] of cases) {
+    const frame = Buffer.from(ipv4);
+    change(frame);
+    assert.equal(checksumIsRight(frame), right, name);
+    const tagged = Buffer.concat([frame.subarray(0, 12), Buffer.from("81000005", "hex"), frame.subarray(12)]);
+    assert.equal(checksumIsRight(tagged), right, `${name}, tagged`);
+  }
+  for (let length = 0; length < ipv4.length; length++) assert.equal(checksumIsRight(ipv4.subarray(0, length)), false);
+  const plain = new VirtioNet({ mac: A });
+  const checking = new VirtioNet({ mac: A, receiveChecksums: true });
+  const offers = (device: VirtioNet): boolean => {
+    const driver = new FakeVirtioDriver(device);
+    driver.writeCommon(0, 4, 0);
+    return (driver.readCommon(4, 4) & 2) !== 0;
+  };
+  assert.deepEqual([offers(plain), offers(checking)], [false, true]);
 });
 
 test("filters: promiscuous at first, then as the driver says", () => {

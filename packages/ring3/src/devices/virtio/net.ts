@@ -1,6 +1,14 @@
 // A virtio network device: virtio 1.3, section 5.1. Frames are copied once on their way, out of the guest's memory before
 // they are looked at, since a driver may change them meanwhile. Hard about it: receiving starts at the link and not at a
 // notification, and one frame may take several buffers, which the driver has to see all at once.
+import {
+  ETHERNET_HEADER_BYTES,
+  MAC_BYTES,
+  macAt,
+  macText,
+  putMac,
+  VLAN_TAG_BYTES,
+} from "../../specs/ethernet/index.ts";
 import { type FeatureSet, NET_FEATURE_NEEDS, NetFeature } from "../../specs/virtio/features.ts";
 import {
   NetConfig,
@@ -16,7 +24,7 @@ import {
 } from "../../specs/virtio/structs.ts";
 import type { StateFields, StateRecord } from "../../virtual/index.ts";
 import { DescriptorChain, ringViolation } from "./descriptor-chain.ts";
-import { completeChecksum } from "./net-checksum.ts";
+import { checksumIsRight, completeChecksum } from "./net-checksum.ts";
 import {
   checkNetOptions,
   DEFAULT_MTU,
@@ -27,15 +35,7 @@ import {
   type VirtioNetOptions,
 } from "./net-configuration.ts";
 import { ReceiveFilter } from "./net-filter.ts";
-import {
-  ETHERNET_HEADER_BYTES,
-  MAC_BYTES,
-  macAt,
-  macText,
-  type NetLink,
-  type NetReceiver,
-  VLAN_TAG_BYTES,
-} from "./net-link.ts";
+import type { NetLink, NetReceiver } from "./net-link.ts";
 import { FlowSteering } from "./net-steering.ts";
 import type { QueueRegisters } from "./queue-registers.ts";
 import { VirtioFunction } from "./transport.ts";
@@ -98,6 +98,7 @@ export class VirtioNet extends VirtioFunction {
   };
   #link: NetLink | undefined;
   #mergeable = false;
+  #checksReceived = false;
   #extraModes = false;
   #pairs = 1;
   #controlIndex = -1;
@@ -173,7 +174,7 @@ export class VirtioNet extends VirtioFunction {
 
   #setMac(mac: number): void {
     this.#filter.mac = mac;
-    for (let i = 0; i < MAC_BYTES; i++) this.deviceConfig[i] = Math.floor(mac / 2 ** (40 - 8 * i)) & 0xff;
+    putMac(this.deviceConfig, NetConfig.offsets.mac, mac);
   }
 
   protected override acceptsFeatures(features: FeatureSet): boolean {
@@ -185,6 +186,7 @@ export class VirtioNet extends VirtioFunction {
   protected override featuresChosen(): void {
     const { negotiated } = this;
     this.#mergeable = negotiated.has(NetFeature.MRG_RXBUF);
+    this.#checksReceived = negotiated.has(NetFeature.GUEST_CSUM);
     this.#extraModes = negotiated.has(NetFeature.CTRL_RX_EXTRA);
     this.#filter.filtersVlans = negotiated.has(NetFeature.CTRL_VLAN);
     // The control queue follows the queues that the driver knows of, section 5.1.2.
@@ -274,16 +276,18 @@ export class VirtioNet extends VirtioFunction {
       return true;
     }
     let taken = false;
+    const { busy } = this;
     this.guarded(() => {
       const queue = this.#receiveQueue(frame);
       if (queue === undefined) return;
       const backlog = this.#backlogs[queue.index >> 1] as Uint8Array[];
-      if (backlog.length === 0 && this.running && this.#put(queue, frame)) {
+      if (backlog.length === 0 && !busy && this.running && this.#put(queue, frame)) {
         this.publish(queue);
         taken = true;
       } else if (backlog.length < this.#backlogLimit) {
         backlog.push(new Uint8Array(frame));
         taken = true;
+        if (busy) this.serveLater(queue);
       }
     });
     if (!taken) this.#counts.receiveDropped++;
@@ -350,6 +354,8 @@ export class VirtioNet extends VirtioFunction {
 
   #fill(ring: NonNullable<QueueRegisters["ring"]>, frame: Uint8Array, count: number): void {
     const header = this.#receiveHeader;
+    const checked = this.#checksReceived && checksumIsRight(frame);
+    header[NetHeader.offsets.flags] = checked ? NetHeaderFlag.DATA_VALID : 0;
     header[NetHeader.offsets.num_buffers] = count & 0xff;
     header[NetHeader.offsets.num_buffers + 1] = count >>> 8;
     let done = 0;
@@ -441,6 +447,7 @@ export class VirtioNet extends VirtioFunction {
     this.#pairs = 1;
     this.#controlIndex = -1;
     this.#mergeable = false;
+    this.#checksReceived = false;
     this.#setMac(this.#mac);
     this.deviceConfig[NetConfig.offsets.status] = this.#status & NetStatus.LINK_UP;
   }

@@ -2,7 +2,8 @@
 // (IEEE 802.1Q, section 8.7). Hard about it: ports may be wired into a loop, so that a frame which a delivery brings forth
 // waits in its port's bounded queue for a later turn; a storm then costs frames and neither the stack nor the event loop.
 import { type DeviceClock, machineClock } from "../clock.ts";
-import { ETHERNET_HEADER_BYTES, macAt, macText, type NetLink, type NetReceiver } from "./net-link.ts";
+import { ETHERNET_HEADER_BYTES, macAt, macText } from "../../specs/ethernet/index.ts";
+import type { NetLink, NetReceiver } from "./net-link.ts";
 
 export interface SwitchOptions {
   /** How long an address that sends nothing is remembered, in milliseconds; 300,000 by default. */

@@ -196,6 +196,14 @@ export abstract class VirtioFunction extends VirtualFunction {
     if (this.#common.driverReady) this.#interrupt(IsrStatus.CONFIG.mask, this.#common.configVector);
   }
 
+  /**
+   * Whether rings and guest memory are being touched further out on the stack: while the client is asked for memory, other
+   * devices of the process go on, and may have something for this one.
+   */
+  protected get busy(): boolean {
+    return this.#inside > 0;
+  }
+
   /** Runs what touches rings and guest memory: a broken rule stops the device until it is reset. */
   protected guarded(act: () => void): void {
     const resets = this.#resets;

@@ -1,6 +1,7 @@
-// The burst loops as WebAssembly; burst.ts has their reference, burst-place.ts says what the words mean. Hard about it: what JavaScript
-// has just stored is loaded with the same width, because a wider load waits until the stores have reached the cache, behind
-// doorbells and entries that another core holds.
+// The burst loops as WebAssembly; burst.ts has their reference, burst-place.ts says what the words mean. Hard about it is the
+// cache: every entry lies in a line that the device has just had. A line that will be written soon is fetched while there is
+// nothing to do but wait; head and phase of a completion come with one load, since the line may leave between two; and what
+// JavaScript has just stored is loaded with the same width, because a wider load waits until the stores are through.
 import type { Arena } from "../../memory/arena.ts";
 import { type Body, emit, emitted } from "../../memory/emitter.ts";
 import type { Local } from "../../memory/emitter-value.ts";
@@ -32,7 +33,10 @@ const TAKING = {
   result: "i32",
   problem: "i32",
   errors: "i32",
+  ahead: "i32",
 } as const;
+/** The upper half of a completion, as one load gives it. */
+const ENTRY = { half: "i64" } as const;
 
 /** The loops over `place`; the doorbells are arena offsets. */
 export function emittedBurst(
@@ -48,13 +52,13 @@ export function emittedBurst(
       body.if(locals.posted.ne(0), () => body.store32(tailDoorbell, locals.tail));
       return locals.posted;
     }),
-    reap: emitted(["max", "acknowledge", "looks"], { ...QUEUE, ...TAKING }, (body, locals) => {
+    reap: emitted(["max", "acknowledge", "looks"], { ...QUEUE, ...TAKING, ...ENTRY }, (body, locals) => {
       load(body, place, locals);
       take(body, place, locals);
       body.if(locals.acknowledge.ne(0), () => tell(body, place, headDoorbell, locals));
       return locals.taken;
     }),
-    exchange: emitted(["count", "max", "looks"], { ...QUEUE, ...POSTING, ...TAKING }, (body, locals) => {
+    exchange: emitted(["count", "max", "looks"], { ...QUEUE, ...POSTING, ...TAKING, ...ENTRY }, (body, locals) => {
       load(body, place, locals);
       post(body, place, locals);
       tell(body, place, headDoorbell, locals);
@@ -109,23 +113,25 @@ function post(body: Body, place: BurstPlace, locals: Words<keyof typeof QUEUE | 
 function take(
   body: Body,
   place: BurstPlace,
-  locals: Words<keyof typeof QUEUE | keyof typeof TAKING | "max" | "looks">,
+  locals: Words<keyof typeof QUEUE | keyof typeof TAKING | "max" | "looks"> & { readonly half: Local<"i64"> },
 ): void {
   const { tail, sqHead, head, phase, taken, at, status, reported, known, consumed, result, problem, errors } = locals;
-  const { max, looks } = locals;
+  const { max, looks, ahead, half } = locals;
   const { entries, queueId, state } = place;
   body.set(phase, body.load32(state + word(BurstState.PHASE)));
   body.set(problem, body.load32(state + word(BurstState.PROBLEM)));
   body.if(problem.ne(0), () => body.set(max, 0));
   body.set(result, place.results);
+  body.set(ahead, tail);
   // Commands that the controller knows of and has not yet reported as fetched.
   body.set(known, tail.sub(sqHead));
   body.if(tail.lt(sqHead), () => body.set(known, known.add(entries)));
   body.loop((loop) => {
     body.leave(loop, taken.ge(max));
     body.set(at, head.shl(4).add(place.completion));
-    // The word with the phase first, once; the rest of the entry after it.
-    body.set(status, body.load32(at, word(CompletionWord.STATUS)));
+    // The words with the phase and the head at once; the rest of the entry after them.
+    body.set(half, body.load64(at, word(CompletionWord.SQ)));
+    body.set(status, half.shr(32).low());
     body.if(status.and(PHASE).ne(phase), () => {
       body.set(looks, looks.sub(1));
       // Signed "looks > 0", so that 0 and 1 both look once.
@@ -133,7 +139,7 @@ function take(
       body.again(loop);
     });
     // The head where the queue's identifier is right, and more than any head where it is not.
-    body.set(reported, body.load32(at, word(CompletionWord.SQ)).xor(queueId << 16));
+    body.set(reported, half.low().xor(queueId << 16));
     body.set(consumed, reported.sub(sqHead));
     body.if(reported.lt(sqHead), () => body.set(consumed, consumed.add(entries)));
     body.if(reported.ge(entries).or(consumed.gt(known)), () => {
@@ -147,6 +153,12 @@ function take(
     body.store32(result, status, word(ResultWord.STATUS));
     body.store32(result, body.load32(at, word(CompletionWord.DW0)), word(ResultWord.DW0));
     body.set(result, result.add(word(RESULT_WORDS)));
+    // An entry beyond the tail that the controller is done with gets a word that it has: its line is here when it is posted.
+    body.if(known.add(taken).lt(entries - 1), () => {
+      body.store32(ahead.shl(6).add(place.submission), place.nsid, word(CommandWord.NSID));
+      body.set(ahead, ahead.add(1));
+      body.if(ahead.eq(entries), () => body.set(ahead, 0));
+    });
     body.set(taken, taken.add(1));
     body.set(head, head.add(1));
     body.if(head.eq(entries), () => {

@@ -1,4 +1,5 @@
-// What an NVMe driver tells while it runs. A listener's exception is the program's, not the driver's.
+// What an NVMe driver tells while it runs.
+import { DriverEvents } from "../events.ts";
 
 export interface NvmeEventMap {
   /** The controller reported something: its type, information and the log page that says more (base 2.0, section 5.2.1). */
@@ -12,27 +13,4 @@ export interface NvmeEventMap {
 }
 export type NvmeEventName = keyof NvmeEventMap;
 
-export class NvmeEvents {
-  readonly #listeners: Map<NvmeEventName, Set<{ readonly call: (event: never) => void }>> = new Map();
-
-  /** Calls `listener` at each event of the type until disposed. */
-  on<K extends NvmeEventName>(type: K, listener: (event: NvmeEventMap[K]) => void): Disposable {
-    const entry = { call: listener };
-    const entries = this.#listeners.get(type) ?? new Set();
-    this.#listeners.set(type, entries.add(entry));
-    return { [Symbol.dispose]: () => void entries.delete(entry) };
-  }
-
-  /** For the driver. */
-  emit<K extends NvmeEventName>(type: K, event: NvmeEventMap[K]): void {
-    for (const { call } of [...(this.#listeners.get(type) ?? [])]) {
-      try {
-        call(event as never);
-      } catch (error) {
-        queueMicrotask(() => {
-          throw error;
-        });
-      }
-    }
-  }
-}
+export class NvmeEvents extends DriverEvents<NvmeEventMap> {}

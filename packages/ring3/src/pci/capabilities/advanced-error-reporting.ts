@@ -158,18 +158,23 @@ export interface RecordedErrors {
   /** Field names of the bits that are set in the status registers. */
   readonly uncorrectable: readonly string[];
   readonly correctable: readonly string[];
+  /** Those of `uncorrectable` whose severity is set to fatal. */
+  readonly fatal: readonly string[];
   /** The uncorrectable error that came first, if the function recorded which. */
   readonly first: string | undefined;
   /** The header of the request that caused it, four dwords in the order of the wire. */
   readonly headerLog: readonly number[];
+  /** Whether that is a header of flit mode, which is laid out in another way. */
+  readonly flitMode: boolean;
 }
 
-/** Reads what the function has recorded; clears nothing. Seven reads. Throws `CAPABILITY_ABSENT`. */
+/** Reads what the function has recorded; clears nothing. Eight reads. Throws `CAPABILITY_ABSENT`. */
 export function readErrors(config: ConfigSpace, within?: CapabilityEntry): RecordedErrors {
   const aer = AdvancedErrorReporting;
   const uncorrectable = config.readRaw(aer.UNCORRECTABLE_ERROR_STATUS, within);
+  const severity = config.readRaw(aer.UNCORRECTABLE_ERROR_SEVERITY, within);
   const correctable = config.readRaw(aer.CORRECTABLE_ERROR_STATUS, within);
-  const { FIRST_ERROR_POINTER } = config.read(aer.CAPABILITIES_AND_CONTROL, within);
+  const { FIRST_ERROR_POINTER, LOGGED_TLP_WAS_FLIT_MODE } = config.read(aer.CAPABILITIES_AND_CONTROL, within);
   const fields = Object.entries(aer.UNCORRECTABLE_ERROR_STATUS.fields);
   const first = fields.find(([, field]) => field.offset === FIRST_ERROR_POINTER && field.test(uncorrectable));
   return {
@@ -177,9 +182,11 @@ export function readErrors(config: ConfigSpace, within?: CapabilityEntry): Recor
     correctable: Object.entries(aer.CORRECTABLE_ERROR_STATUS.fields)
       .filter(([, field]) => field.test(correctable))
       .map(([name]) => name),
+    fatal: fields.filter(([, field]) => field.test(uncorrectable & severity)).map(([name]) => name),
     first: first?.[0],
     headerLog: [aer.HEADER_LOG_0, aer.HEADER_LOG_1, aer.HEADER_LOG_2, aer.HEADER_LOG_3].map((register) =>
       config.readRaw(register, within),
     ),
+    flitMode: LOGGED_TLP_WAS_FLIT_MODE === 1,
   };
 }

@@ -3,8 +3,6 @@
 // it prints for broken input is to be the same.
 import { Ring3Error } from "../../binary/error.ts";
 
-const LIMIT = 4096;
-
 /** A byte was decoded that is not there: the message is lspci's. */
 export class UnfetchedByteError extends Ring3Error {
   constructor(offset: number) {
@@ -18,15 +16,20 @@ export class UnfetchedByteError extends Ring3Error {
 /** The readable bytes of a function's config space, and which of them have been fetched. */
 export class FetchedConfig {
   readonly #bytes: Uint8Array;
-  readonly #fetched = new Uint8Array(LIMIT);
+  /** Starts and ends of what has been fetched, in no order; none touches another. */
+  readonly #pieces: number[] = [];
+  /** The piece that was looked at last. */
+  #start = 0;
+  #end = 0;
   /** How much of the standard header could be had: 0, 64 or (CardBus) 128. */
   readonly headerSize: number;
 
   constructor(bytes: Uint8Array) {
     this.#bytes = bytes;
     this.headerSize = bytes.length < 64 ? 0 : 64;
-    this.#fetched.fill(1, 0, this.headerSize);
-    if (this.headerSize === 64 && (this.byte(0x0e) & 0x7f) === 2 && this.fetch(64, 64)) this.headerSize = 128;
+    if (this.headerSize === 0) return;
+    this.#add(0, 64);
+    if ((this.byte(0x0e) & 0x7f) === 2 && this.fetch(64, 64)) this.headerSize = 128;
   }
 
   get isReadable(): boolean {
@@ -37,11 +40,11 @@ export class FetchedConfig {
   fetch(offset: number, size: number): boolean {
     let from = offset;
     let to = offset + size;
-    while (from < to && this.#fetched[from] === 1) from++;
-    while (to > from && this.#fetched[to - 1] === 1) to--;
-    if (from === to) return true;
+    while (from < to && this.#holds(from, 1)) from = this.#end;
+    if (from >= to) return true;
+    while (this.#holds(to - 1, 1)) to = this.#start;
     if (to > this.#bytes.length) return false;
-    this.#fetched.fill(1, from, to);
+    this.#add(from, to);
     return true;
   }
 
@@ -64,21 +67,64 @@ export class FetchedConfig {
   }
 
   byte(offset: number): number {
-    if (this.#fetched[offset] !== 1) throw new UnfetchedByteError(offset);
+    this.#check(offset, 1);
     return this.#bytes[offset] ?? 0;
   }
 
   word(offset: number): number {
-    return this.byte(offset) | (this.byte(offset + 1) << 8);
+    this.#check(offset, 2);
+    const bytes = this.#bytes;
+    return (bytes[offset] ?? 0) | ((bytes[offset + 1] ?? 0) << 8);
   }
 
   /** Unsigned. */
   long(offset: number): number {
-    return (this.word(offset) | (this.word(offset + 2) << 16)) >>> 0;
+    this.#check(offset, 4);
+    const bytes = this.#bytes;
+    const low = (bytes[offset] ?? 0) | ((bytes[offset + 1] ?? 0) << 8);
+    return (low | ((bytes[offset + 2] ?? 0) << 16) | ((bytes[offset + 3] ?? 0) << 24)) >>> 0;
   }
 
   /** 64 bits, low half first. */
   quad(offset: number): bigint {
     return BigInt(this.long(offset)) | (BigInt(this.long(offset + 4)) << 32n);
+  }
+
+  /** The first byte that nobody fetched counts. */
+  #check(offset: number, width: number): void {
+    if (offset >= this.#start && offset + width <= this.#end) return;
+    if (this.#holds(offset, width)) return;
+    for (let at = offset; ; at++) if (!this.#holds(at, 1)) throw new UnfetchedByteError(at);
+  }
+
+  /** Whether one piece has all of it; that piece is then the one that was looked at last. */
+  #holds(offset: number, width: number): boolean {
+    const pieces = this.#pieces;
+    for (let at = 0; at < pieces.length; at += 2) {
+      const [start, end] = [pieces[at] ?? 0, pieces[at + 1] ?? 0];
+      if (offset < start || offset + width > end) continue;
+      this.#start = start;
+      this.#end = end;
+      return true;
+    }
+    return false;
+  }
+
+  #add(from: number, to: number): void {
+    const pieces = this.#pieces;
+    let [start, end] = [from, to];
+    for (let at = 0; at < pieces.length; ) {
+      const [other, otherEnd] = [pieces[at] ?? 0, pieces[at + 1] ?? 0];
+      if (other > end || otherEnd < start) at += 2;
+      else {
+        start = Math.min(start, other);
+        end = Math.max(end, otherEnd);
+        pieces.splice(at, 2);
+        at = 0;
+      }
+    }
+    pieces.push(start, end);
+    this.#start = start;
+    this.#end = end;
   }
 }

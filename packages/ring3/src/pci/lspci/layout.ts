@@ -13,6 +13,8 @@ export interface Layout {
 }
 
 const PLACE = /\{(!?)([A-Z0-9_]+)(?:\.(\d+))?(?::(\w+))?\}/g;
+/** Texts that a template keeps: the functions of a machine repeat each other's registers. */
+const KEPT = 64;
 const NUMBER = /^(0?)(\d*)([dx])$/;
 
 /**
@@ -25,48 +27,67 @@ export function layout<D extends FieldDeclarations>(
   template: string,
   formats: Readonly<Record<string, Format>> = {},
 ): Layout {
-  const texts: string[] = [];
-  const values: ((raw: number) => string | number)[] = [];
-  let end = 0;
-  for (const match of template.matchAll(PLACE)) {
+  const places = [...template.matchAll(PLACE)];
+  const ends = [...places.slice(1).map(({ index }) => index), template.length];
+  const parts = places.map((match, index): Part => {
     const [whole, not = "", name = "", bit, format] = match;
     const field = (register as Register).fields[name];
     if (field === undefined) throw new RangeError(`${register.group.name}.${register.name} has no field ${name}`);
-    texts.push(template.slice(end, match.index));
-    end = match.index + whole.length;
-    const offset = field.offset + Number(bit ?? 0);
     const mask = bit === undefined ? 2 ** field.width - 1 : 1;
-    const value = (raw: number): number => ((raw >>> offset) & mask) >>> 0;
-    values.push(format === undefined ? plain(value, mask === 1, not === "!") : formatted(value, format, formats));
-  }
-  texts.push(template.slice(end));
+    const after = template.slice(match.index + whole.length, ends[index]);
+    const shown = formatOf(format, mask === 1, not === "!", formats);
+    const isTable = typeof shown !== "function";
+    const shift = field.offset + Number(bit ?? 0);
+    return {
+      shift,
+      mask,
+      after,
+      table: isTable ? shown.map((text) => text + after) : [],
+      format: isTable ? undefined : shown,
+    };
+  });
+  const start = template.slice(0, places[0]?.index);
+  const known = new Map<number, string>();
   const render = (raw: number): string => {
-    let text = texts[0] ?? "";
-    for (let at = 0; at < values.length; at++) text += `${values[at]?.(raw)}${texts[at + 1]}`;
+    const shown = known.get(raw);
+    if (shown !== undefined) return shown;
+    const texts = [start];
+    for (const { shift, mask, after, table, format } of parts) {
+      const value = ((raw >>> shift) & mask) >>> 0;
+      texts.push(format === undefined ? (table[value] ?? `??${value}${after}`) : `${format(value)}${after}`);
+    }
+    const text = texts.join("");
+    if (known.size === KEPT) known.clear();
+    known.set(raw, text);
     return text;
   };
   return { register, render };
 }
 
-function plain(value: (raw: number) => number, isFlag: boolean, not: boolean): (raw: number) => string | number {
-  if (!isFlag) return value;
-  const [zero, one] = not ? ["+", "-"] : ["-", "+"];
-  return (raw) => (value(raw) === 0 ? zero : one);
+/** A place of a template with the text behind it. */
+interface Part {
+  readonly shift: number;
+  readonly mask: number;
+  readonly after: string;
+  /** By value, the text behind it included; empty where there is a function. */
+  readonly table: readonly string[];
+  readonly format: ((value: number) => string | number) | undefined;
 }
 
-function formatted(
-  value: (raw: number) => number,
-  name: string,
+function formatOf(
+  name: string | undefined,
+  isFlag: boolean,
+  not: boolean,
   formats: Readonly<Record<string, Format>>,
-): (raw: number) => string | number {
+): Format {
+  if (name === undefined) return isFlag ? (not ? ["+", "-"] : ["-", "+"]) : (value) => value;
   const format = formats[name];
-  if (typeof format === "function") return (raw) => format(value(raw));
-  if (format !== undefined) return (raw) => entry(format, value(raw));
+  if (format !== undefined) return format;
   const [, zero = "", digits = "", base] = NUMBER.exec(name) ?? [];
   if (base === undefined) throw new RangeError(`there is no format ${name}`);
   const radix = base === "x" ? 16 : 10;
   const fill = zero === "0" ? "0" : " ";
-  return (raw) => value(raw).toString(radix).padStart(Number(digits), fill);
+  return (value) => value.toString(radix).padStart(Number(digits), fill);
 }
 
 /** The entry of a table; `??5` where it has none, as lspci writes values that nobody defined. */

@@ -48,18 +48,19 @@ export function lspci(
 ): void {
   const { verbose = 0, hex: hexLevel = 0, machine = 0, kernel = false, filter, busCentric = false } = options;
   const names = new IdNames(options.ids, options.numeric ?? 0);
-  const all = functions
-    .map((fn) => new LspciFunction(fn, { busCentric }))
-    .sort((a, b) => PciAddress.compare(a.address, b.address));
-  const usesTopology = options.tree === true || (options.path ?? 0) > 0;
-  const shown = all.filter((fn) => filter?.matches(fn) ?? true);
-  const tree = usesTopology ? new BusTree(all) : undefined;
+  const sorted = functions.toSorted((a, b) => PciAddress.compare(a.address, b.address));
+  const look = (fn: AccessedFunction): LspciFunction => new LspciFunction(fn, { busCentric });
+  const all = options.tree === true || (options.path ?? 0) > 0 ? sorted.map(look) : undefined;
+  const tree = all === undefined ? undefined : new BusTree(all);
   if (options.tree === true) {
     write(tree?.render(filter, verbose > 0 ? names : undefined) ?? "");
     return;
   }
-  const hasDomains = all.some(({ address }) => address.domain !== 0);
-  for (const fn of shown) {
+  const hasDomains = sorted.some(({ address }) => address.domain !== 0);
+  for (const [index, accessed] of sorted.entries()) {
+    // One after the other: the memory of thousands is not held at a time.
+    const fn = all?.[index] ?? look(accessed);
+    if (filter?.matches(fn) === false) continue;
     const printer = new Printer(fn, { verbose, names, busCentric });
     const { domain } = fn.address;
     const asked = options.domains === true;

@@ -12,10 +12,8 @@ const IDE_INTERFACE: readonly (readonly [mask: number, name: string])[] = [
   [0x02, "PriP"],
   [0x01, "PriO"],
 ];
-/** What fits into the buffers that lspci formats names into; it gives up on longer ones. */
-const NAME_LIMIT = 128;
-const PAIR_LIMIT = 256;
-const TOO_LONG = "<pci_lookup_name: buffer too small>";
+/** What fits into the buffers that lspci formats names into; of longer ones the beginning is shown. */
+const NAME_LIMIT = 256;
 
 export class IdNames {
   readonly #ids: PciIds | undefined;
@@ -47,12 +45,11 @@ export class IdNames {
     return this.#single(this.#ids?.device(vendorId, deviceId), hex(deviceId, 4), "Device");
   }
 
-  vendorAndDevice(vendorId: number, deviceId: number, limit: number = NAME_LIMIT): string {
+  vendorAndDevice(vendorId: number, deviceId: number): string {
     return this.#pair(
       this.#ids?.vendor(vendorId),
       this.#ids?.device(vendorId, deviceId),
       `${hex(vendorId, 4)}:${hex(deviceId, 4)}`,
-      limit,
     );
   }
 
@@ -64,7 +61,7 @@ export class IdNames {
   subsystem(vendorId: number, deviceId: number, subVendorId: number, subId: number): string {
     const name = this.#subsystem(vendorId, deviceId, subVendorId, subId);
     const numbers = `${hex(subVendorId, 4)}:${hex(subId, 4)}`;
-    return this.#pair(this.#ids?.vendor(subVendorId), name, numbers, PAIR_LIMIT);
+    return this.#pair(this.#ids?.vendor(subVendorId), name, numbers);
   }
 
   /** `undefined` where there is none; never a number. */
@@ -78,7 +75,9 @@ export class IdNames {
   }
 
   #subsystem(vendorId: number, deviceId: number, subVendorId: number, subId: number): string | undefined {
-    const own = this.#ids?.subsystem(vendorId, deviceId, subVendorId, subId);
+    // What stands below an id of zero is never looked up.
+    const isListed = vendorId > 0 && deviceId > 0;
+    const own = isListed ? this.#ids?.subsystem(vendorId, deviceId, subVendorId, subId) : undefined;
     if (own !== undefined || vendorId !== subVendorId || deviceId !== subId) return own;
     return this.#ids?.device(vendorId, deviceId);
   }
@@ -93,18 +92,18 @@ export class IdNames {
         : both
           ? `${name} [${number}]`
           : name;
-    return limited(text, NAME_LIMIT);
+    return limited(text);
   }
 
-  #pair(vendor: string | undefined, device: string | undefined, numbers: string, limit: number): string {
+  #pair(vendor: string | undefined, device: string | undefined, numbers: string): string {
     if (this.#numeric === 1) return numbers;
     const shown = this.#numeric === 2 ? ` [${numbers}]` : "";
     if (vendor === undefined) return `Device ${this.#numeric === 2 ? `[${numbers}]` : numbers}`;
-    if (device !== undefined) return limited(`${vendor} ${device}${shown}`, limit);
-    return limited(`${vendor} Device${shown === "" ? ` ${numbers.slice(5)}` : shown}`, limit);
+    if (device !== undefined) return limited(`${vendor} ${device}${shown}`);
+    return limited(`${vendor} Device${shown === "" ? ` ${numbers.slice(5)}` : shown}`);
   }
 }
 
-function limited(text: string, limit: number): string {
-  return text.length < limit ? text : TOO_LONG;
+function limited(text: string): string {
+  return text.length < NAME_LIMIT ? text : `${text.slice(0, NAME_LIMIT - 4)}...`;
 }

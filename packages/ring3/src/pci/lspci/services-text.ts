@@ -214,7 +214,8 @@ const multicastControl = layout(
 
 export function showMulticast(printer: Printer, at: number, portType: number): void {
   printer.print("Multicast\n");
-  if (!printer.detailed || !printer.fetch(at, Multicast.CAPABILITY, Multicast.OVERLAY_UPPER)) return;
+  // lspci asks for four bytes more than the capability has.
+  if (!printer.detailed || !printer.config.fetch(at + Multicast.CAPABILITY.offset, 48)) return;
   const isEndpoint = portType === PortType.ENDPOINT || portType === PortType.INTEGRATED_ENDPOINT;
   printer.show(at, groups);
   if (isEndpoint) {

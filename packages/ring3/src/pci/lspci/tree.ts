@@ -175,7 +175,7 @@ class TreeWriter {
       this.bridge(one, filter, line + (secondary === 0 ? "-" : `-[${range}]-`));
       return;
     }
-    if (this.#names !== undefined) line += `  ${this.#names.vendorAndDevice(fn.vendorId, fn.deviceId, 256)}`;
+    if (this.#names !== undefined) line += `  ${this.#names.vendorAndDevice(fn.vendorId, fn.deviceId)}`;
     this.#end(line);
   }
 

@@ -1,0 +1,40 @@
+export { DriverEvents } from "../events.ts";
+export type {
+  AttachedNetQueue,
+  LinkState,
+  NetCapabilities,
+  NetDevice,
+  NetDeviceOptions,
+  NetEventMap,
+  NetQueue,
+  NetQueueHandle,
+  NetQueueStatistics,
+  NetStatistics,
+  NetWorkerQueue,
+  NetWorkerQueueOptions,
+  ReceiveMode,
+  ReceiveModeFilter,
+  ReceiveWaitOptions,
+} from "./device.ts";
+export { attachNetQueue, openNetDevice } from "./open.ts";
+export { PacketPool, type PacketPoolHandle, type PacketPoolOptions, POOL_STACK_WORD } from "./packet-pool.ts";
+export { offloadWord, PACKET_WORDS, PacketFlag, Packets, PacketWord, TRANSMIT_FLAGS } from "./packets.ts";
+export {
+  Stack,
+  type StackConfiguration,
+  type StackDhcpOptions,
+  type StackOptions,
+  type StackStatistics,
+} from "./stack.ts";
+export type { PingOptions, PingReply } from "./pinger.ts";
+export type { DhcpLease } from "./dhcp-client.ts";
+export { ipv4, ipv4Text } from "./ipv4-address.ts";
+export type { NeighbourLimits, NeighbourStatistics } from "./neighbours.ts";
+export type { ReassemblyLimits, ReassemblyStatistics } from "./reassembly.ts";
+export {
+  type Datagram,
+  type DatagramListener,
+  type UdpBindOptions,
+  UdpEndpoint,
+  type UdpEndpointStatistics,
+} from "./udp-endpoint.ts";

@@ -1,0 +1,1 @@
+export { VirtioNetDriver, type VirtioNetDriverOptions } from "./net-driver.ts";

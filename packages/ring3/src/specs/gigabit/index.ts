@@ -1,0 +1,3 @@
+export * from "./descriptors.ts";
+export * from "./registers.ts";
+export * from "./statistics.ts";

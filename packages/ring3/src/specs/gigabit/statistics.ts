@@ -1,0 +1,48 @@
+// Statistics registers that the 82574 (section 10.2.7) and the 82576 (section 8.18) have at the same places. All are
+// cleared by a read; of a 64-bit pair the high word is read last, which clears both.
+
+/** Offsets of 32-bit counters. */
+export const StatisticsRegister = {
+  CRCERRS: 0x4000,
+  ALGNERRC: 0x4004,
+  RXERRC: 0x400c,
+  MPC: 0x4010,
+  SCC: 0x4014,
+  ECOL: 0x4018,
+  MCC: 0x401c,
+  LATECOL: 0x4020,
+  COLC: 0x4028,
+  DC: 0x4030,
+  RLEC: 0x4040,
+  XONRXC: 0x4048,
+  XONTXC: 0x404c,
+  XOFFRXC: 0x4050,
+  XOFFTXC: 0x4054,
+  PRC64: 0x405c,
+  PRC127: 0x4060,
+  PRC255: 0x4064,
+  PRC511: 0x4068,
+  PRC1023: 0x406c,
+  PRC1522: 0x4070,
+  GPRC: 0x4074,
+  BPRC: 0x4078,
+  MPRC: 0x407c,
+  GPTC: 0x4080,
+  RNBC: 0x40a0,
+  RUC: 0x40a4,
+  RFC: 0x40a8,
+  ROC: 0x40ac,
+  RJC: 0x40b0,
+  TPR: 0x40d0,
+  TPT: 0x40d4,
+  PTC64: 0x40d8,
+  PTC127: 0x40dc,
+  PTC255: 0x40e0,
+  PTC511: 0x40e4,
+  PTC1023: 0x40e8,
+  PTC1522: 0x40ec,
+  MPTC: 0x40f0,
+  BPTC: 0x40f4,
+} as const;
+/** Offsets of the low words of 64-bit counters. */
+export const WideStatisticsRegister = { GORC: 0x4088, GOTC: 0x4090, TOR: 0x40c0, TOT: 0x40c8 } as const;
