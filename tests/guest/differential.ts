@@ -1,13 +1,14 @@
 // The long differential campaign of the rule set `linux` against the kernel, by hand: node tests/guest/differential.ts
-// [accesses per function] [seed]. Each function of the machine in turn, in one boot of the small kernel.
+// [accesses per function] [seed] [function ...]. Each function of the machine in turn, in one boot of the small kernel.
 import { bootGuest } from "./guest.ts";
 import { FUNCTIONS, VIRTUAL_FUNCTIONS } from "./machine.ts";
 
-const [accesses = "15000", seed = "1"] = process.argv.slice(2);
+const [accesses = "15000", seed = "1", ...only] = process.argv.slice(2);
 const script = "/ring3/tests/guest/suites/mediation-differential.js";
 
 await using guest = await bootGuest({ kernel: "iommufd", progress: console.error });
 for (const name of ["nvme", "edu", "testdev", "virtioBlk", "e1000e", "igbVf0", "igb"] as const) {
+  if (only.length > 0 && !only.includes(name)) continue;
   const { address } = FUNCTIONS[name];
   const prepare =
     name === "igb"

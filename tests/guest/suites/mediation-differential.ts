@@ -189,6 +189,9 @@ async function compare(address: string): Promise<void> {
       read,
       write: (at, bytes) => config.writeFrom(at, bytes),
       reset: async () => {
+        // The kernel does not know that the function sleeps, and would wake it first.
+        const power = plan.hooks.find(({ hook }) => hook === "power");
+        if (power !== undefined && (hardware.read16(power.at) & 3) !== 0) hardware.write16(power.at, 0);
         writeFileSync(`/sys/bus/pci/devices/${address}/reset`, "1");
         // A kernel switches bus mastering off before, and its user decoding on afterwards.
         config.write(Header.COMMAND.offset, 2, command);

@@ -1,5 +1,6 @@
 // Mediated functions over the kernel's VFIO: drivers through the socket and in process, resets by the user's own registers,
 // users that die, and the rule set `linux` against the kernel (the long campaign: ../differential.ts).
+// kernels: iommufd
 // timeout: 600
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";

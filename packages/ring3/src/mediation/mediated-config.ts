@@ -171,11 +171,17 @@ export class MediatedConfig extends VirtualConfig {
     if (this.#use() !== "used") return;
     const piece: ConfigPiece = { at, width, value: written >>> 0 };
     if (this.#observers.wants("rule")) this.#reportDropped(piece);
-    const value = this.#actions.beforeWrite(piece);
-    const hardware = this.#writeHardware(at, width, value);
-    // The copy, its guards, and whoever listens to registers: by now the hardware has what it was to get.
-    super.write(at, width, value);
-    this.#actions.afterWrite({ at, width, value });
+    let hardware: number | undefined;
+    try {
+      const value = this.#actions.beforeWrite(piece);
+      hardware = this.#writeHardware(at, width, value);
+      // The copy, its guards, and whoever listens to registers: by now the hardware has what it was to get.
+      super.write(at, width, value);
+      this.#actions.afterWrite({ at, width, value });
+    } catch (error) {
+      // The function went away in the middle: nothing of that gets to the bus.
+      this.#actions.failed(error);
+    }
     if (this.#observers.wants("config")) {
       this.#observers.tell("config", { kind: "write", offset: at, width, value: written >>> 0, hardware });
     }
@@ -206,11 +212,7 @@ export class MediatedConfig extends VirtualConfig {
   }
 
   #tell(at: number, width: 1 | 2 | 4, value: number): void {
-    try {
-      access(this.#hardware).write(at, width, value);
-    } catch (error) {
-      this.#actions.failed(error);
-    }
+    access(this.#hardware).write(at, width, value);
   }
 
   #reportDropped({ at, width, value }: ConfigPiece): void {

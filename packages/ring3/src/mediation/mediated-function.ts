@@ -118,6 +118,13 @@ export class MediatedFunction extends VirtualFunction implements AsyncDisposable
     return this.#spoilt;
   }
 
+  /** Tries the reset once more that failed before, and resolves once the function can be used. Throws `RESET_FAILED`. */
+  async resetAgain(): Promise<void> {
+    if (this.#spoilt !== undefined && this.#settling === undefined) this.#settle("a reset that failed");
+    await this.#settling;
+    if (this.#spoilt !== undefined) throw this.#spoilt;
+  }
+
   override get settling(): Promise<void> | undefined {
     return this.#settling;
   }

@@ -42,8 +42,8 @@ const { MSI_ENABLE, MULTIPLE_MESSAGE_ENABLE } = Msi.CONTROL.fields;
 const FIRST_BAR = 0x10;
 const LAST_BAR = 0x24;
 const ROM = 0x30;
-/** Looks at F before a transfer of vital product data counts as failed. */
-const VPD_LOOKS = 10_000;
+/** Looks at F before a transfer of vital product data counts as failed; behind a kernel or in software it flips at once. */
+const VPD_LOOKS = 100;
 
 export class RegisterActions {
   readonly #plan: ConfigPlan;
@@ -56,6 +56,7 @@ export class RegisterActions {
   /** BARs 0 to 5 and the ROM's, as the owner of the machine programmed them. */
   readonly #bars: readonly number[];
   #asleep: KeptRegisters | undefined;
+  #readRequestBefore = 0;
 
   constructor(plan: ConfigPlan, hardware: ConfigSpace, copy: UserCopy, listener: ConfigListener, host: ActionHost) {
     this.#plan = plan;
@@ -107,8 +108,6 @@ export class RegisterActions {
     const rom = this.#bars[6] ?? 0;
     if (hardware.read32(ROM) !== rom) hardware.write32(ROM, rom);
   }
-
-  #readRequestBefore = 0;
 
   // ---- COMMAND
 
@@ -210,6 +209,11 @@ export class RegisterActions {
     this.#copy.write(at, width, value & ~bit);
     if (!this.#resettable(express)) return;
     this.#host.resetting(express ? "flr" : "af_flr", () => {
+      // A function that sleeps is woken first, as the kernel does: what it holds then is what it gets back.
+      const power = this.#plan.hooks.find((one) => one.hook === "power");
+      if (power !== undefined && POWER_STATE.get(this.#hardware.read16(power.at)) !== 0) {
+        this.#hardware.write16(power.at, 0);
+      }
       const kept = readKept(this.#hardware);
       if (express) this.#hardware.write16(at, this.#hardware.read16(at) | bit);
       else this.#hardware.write8(at, bit);
