@@ -1,4 +1,4 @@
-// timeout: 300
+// timeout: 600
 // Set-ups that are broken on purpose: the doctor names each fault as uid 1000, the command that it prints is executed as it
 // stands, and then the doctor is content. And binding: what the machine uses is refused, and a SIGKILL at any call leaves
 // what the next command finishes or undoes.
