@@ -14,6 +14,10 @@ export class QtestMachine implements AsyncDisposable {
   #rest = "";
   #errors = "";
   #lost: Error | undefined;
+  /** A machine that waits for commands outlives whoever gave them. */
+  readonly #killAtExit = (): void => {
+    this.#qemu.kill("SIGKILL");
+  };
 
   constructor(qemuRoot: string, { chipset, properties = "", devices, args = [] }: Machine) {
     const { program, args: loader } = debianTool(qemuRoot, "qemu-system-x86_64");
@@ -37,6 +41,7 @@ export class QtestMachine implements AsyncDisposable {
     ];
     this.#isMapped = chipset === "q35";
     this.#qemu = spawn(program, [...loader, ...words], { stdio: ["pipe", "pipe", "pipe"] });
+    process.once("exit", this.#killAtExit);
     this.#qemu.stdout?.setEncoding("latin1").on("data", (text: string) => this.#receive(text));
     this.#qemu.stderr?.setEncoding("utf8").on("data", (text: string) => (this.#errors += text));
     this.#qemu.stdin?.on("error", () => undefined);
@@ -90,7 +95,8 @@ export class QtestMachine implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#qemu.kill("SIGKILL");
+    this.#killAtExit();
+    process.off("exit", this.#killAtExit);
     await this.#ended;
   }
 
