@@ -5,10 +5,10 @@ export const serve: CommandGroup = commandGroup(
   "serve a PCI function, in software or a real one behind rules, on a UNIX socket (vfio-user), for a guest or a driver",
   {
     nvme: async () => (await import("./serve/nvme.ts")).nvme,
-    pci: async () => (await import("./serve/pci.ts")).pci,
     edu: async () => (await import("./serve/edu.ts")).edu,
     "virtio-blk": async () => (await import("./serve/virtio-blk.ts")).virtioBlk,
     "virtio-net": async () => (await import("./serve/virtio-net.ts")).virtioNet,
+    pci: async () => (await import("./serve/pci.ts")).pci,
   },
   {
     name: "FILE",

@@ -66,5 +66,5 @@ test("as a command: exit statuses of a file that is missing or has no device", a
   assert.match(help.stdout, /^Usage: ring3 serve FILE \[OPTION\.\.\.\]/);
   assert.match((await captured(["serve", "--help"])).stdout, /\n {2}FILE +serve a device of your own/);
   assert.match((await captured(["serve", "nvm"])).stderr, /did you mean ring3 serve nvme\?/);
-  assert.match((await captured(["serve", "zzz"])).stderr, /it knows nvme, edu, virtio-blk, virtio-net, FILE/);
+  assert.match((await captured(["serve", "zzz"])).stderr, /it knows nvme, edu, virtio-blk, virtio-net, pci, FILE/);
 });
