@@ -46,11 +46,12 @@ const SLEEP_MS = 2500;
 /** Boots a guest and waits until its agent is there and its functions are bound. */
 export async function bootGuest(options: GuestOptions = {}): Promise<Guest> {
   const progress = options.progress ?? (() => undefined);
-  const { kernel, initramfs, qemu, disk } = await prepare(options.kernel ?? "debian", progress);
   const stack = new AsyncDisposableStack();
   try {
-    // One guest at a time: two would share the processors and run into each other's time-outs.
+    // One guest at a time: two would share the processors and run into each other's time-outs. What it boots is made under
+    // the lock as well, since whoever makes another removes it.
     stack.use(await lock("guest", () => progress("waiting for another guest to end")));
+    const { kernel, initramfs, qemu, disk } = await prepare(options.kernel ?? "debian", progress);
     const directory = await runDirectory();
     stack.defer(() => rmSync(directory, { recursive: true, force: true }));
     stage(join(directory, "share"));
