@@ -73,7 +73,8 @@ export class FrameReader {
 
   /** The same of what lies behind the current message, which was not consumed. */
   get follows(): boolean {
-    return this.#readyAt(this.frame + this.size);
+    // Once the current message was held, what follows may lie elsewhere.
+    return this.#readyAt(this.#start === this.frame ? this.frame + this.size : this.#start);
   }
 
   /** Receives once: how many bytes came, 0 where the peer has closed, minus the errno otherwise. */

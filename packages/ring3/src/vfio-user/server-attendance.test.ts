@@ -7,7 +7,7 @@ import { test } from "node:test";
 import { isMainThread, Worker, workerData } from "node:worker_threads";
 import fc from "fast-check";
 import type { BarIndex } from "../pci/function.ts";
-import { FakeClient, type FakeMessage, message, turn } from "./fake-client.ts";
+import { BARE_VERSION, FakeClient, type FakeMessage, message, turn } from "./fake-client.ts";
 import { Register, type Served, ServedTestDevice, serveTestDevice } from "./fake-served.ts";
 import { Command, DmaAccess, DmaMap, HeaderFlag, RegionAccess } from "./messages.ts";
 import { Attendance } from "./server-attendance.ts";
@@ -92,6 +92,25 @@ const dialogues: Readonly<Record<string, Dialogue>> = {
     assert.equal(await value(b, 8), 0);
     answer(a, asked);
     assert.equal(await value(a, Register.DATA), 0x5a5a_5a5a);
+  },
+
+  "a client that comes while its function still waits for the former one is taken afterwards": async (paths) => {
+    using a = await open(paths[A] as string);
+    {
+      using b = await open(paths[B] as string);
+      // The neighbour waits on behalf of a client that leaves.
+      b.send(Command.REGION_WRITE, write(NEIGHBOUR, 4), { id: 60 });
+      const asked = await question(a);
+      b[Symbol.dispose]();
+      using next = FakeClient.connect(paths[B] as string);
+      next.send(Command.VERSION, BARE_VERSION);
+      // Long enough for it to be heard.
+      using c = await open(paths[C] as string);
+      for (let i = 0; i < 20; i++) assert.equal(await value(c, 8), 0);
+      answer(a, asked);
+      assert.equal((await next.next()).errno, 0);
+    }
+    assert.equal(await value(a, 8), 0);
   },
 
   "what a client already sent is not forgotten, although its socket is empty by then": async (paths) => {

@@ -25,6 +25,8 @@ export interface SessionHost {
   readonly fn: VirtualFunction;
   readonly options: ServeOptions;
   readonly counters: Counters;
+  /** Somebody on the stack is at work for the present client: no other one can be admitted. */
+  readonly occupied: boolean;
   /** The client said hello: throws where the function is not for it. */
   admit(session: Session): void;
   /** The session is over; `reason` says why. Called once, with everything cleaned up. */
@@ -157,25 +159,32 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost {
       this.#exchanges.exchange(command, size, use);
     } finally {
       // What came with the reply or before it has left the socket: nothing would tell of it again.
-      if (!this.#busy && (this.#exchanges.pending || this.connection.reader.partial)) {
+      if (!this.busy && (this.#exchanges.pending || this.connection.reader.partial)) {
         setImmediate(() => this.#pump());
       }
     }
+  }
+
+  /** Somebody further out on the stack is at work for this client. */
+  get busy(): boolean {
+    return this.#pumping || this.#exchanges.active;
   }
 
   // --- Served while somebody waits for a client --------------------------------------------------------------------
 
   get attendedFd(): FileDescriptor | undefined {
     const idle = this.#state === "closed" || this.#broken !== undefined || this.#waiting || this.connection.sending;
-    return idle ? undefined : this.connection.channel.fd;
+    // Whether the client before has left is known only once nobody is at work for it any more.
+    const early = this.#state === "greeting" && this.#host.occupied;
+    return idle || early ? undefined : this.connection.channel.fd;
   }
 
   get overdue(): boolean {
-    return this.#exchanges.overdue || (!this.#busy && this.#exchanges.pending);
+    return this.#exchanges.overdue || (!this.busy && this.#exchanges.pending);
   }
 
   attend(): void {
-    if (this.#busy) this.#exchanges.attend();
+    if (this.busy) this.#exchanges.attend();
     else this.#pump(true);
   }
 
@@ -227,14 +236,9 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost {
     return this.#state === "open";
   }
 
-  /** Somebody further out on the stack is at work for this client. */
-  get #busy(): boolean {
-    return this.#pumping || this.#exchanges.active;
-  }
-
   /** Handles what is there, and with a client that follows up quickly what comes in the next microseconds. */
   #pump(once = false): void {
-    if (this.#state === "closed" || this.#busy || this.#waiting) return;
+    if (this.#state === "closed" || this.busy || this.#waiting) return;
     this.#pumping = true;
     try {
       this.#receive(once);
@@ -281,10 +285,9 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost {
   #receive(once: boolean): void {
     const { connection } = this;
     const { reader } = connection;
-    if (connection.sending) {
-      if (!connection.flush()) return;
-      this.#rewatch("readable");
-    }
+    // The rest of a reply may have gone out meanwhile, in front of a command of ours.
+    if (connection.sending && !connection.flush()) return;
+    this.#rewatch("readable");
     const started = performance.now();
     let servedAt = 0;
     for (;;) {

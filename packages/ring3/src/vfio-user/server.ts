@@ -43,10 +43,14 @@ export class FunctionServer implements AsyncDisposable {
     this.fn = fn;
     this.path = path;
     this.#options = options;
+    const occupied = (): boolean => this.#current?.busy === true;
     this.#sessionHost = {
       fn,
       options,
       counters: this.#counters,
+      get occupied() {
+        return occupied();
+      },
       admit: (session) => this.#admit(session),
       ended: (session, reason) => this.#ended(session, reason),
       persist: () => this.#persist(),
