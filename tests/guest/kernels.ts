@@ -42,6 +42,11 @@ export function iommufdKernel(): Kernel | undefined {
   return image === undefined ? undefined : { name: "iommufd", image, modules: join(dirname(image), "modules") };
 }
 
+/** The kernel that boots fastest, of those that are there. */
+export function quickKernel(): KernelName {
+  return iommufdKernel() === undefined ? "debian" : "iommufd";
+}
+
 /** The named kernel, or `undefined` where there is none. */
 export async function findKernel(name: KernelName, progress: Progress): Promise<Kernel | undefined> {
   return name === "debian" ? await debianKernel(progress) : iommufdKernel();

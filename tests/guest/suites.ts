@@ -1,7 +1,7 @@
 // The suites that run in the guest, and what each says about itself in its leading comments.
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { KernelName } from "./kernels.ts";
+import { type KernelName, quickKernel } from "./kernels.ts";
 import { VARIATIONS, type VariationName } from "./machine.ts";
 
 export interface Suite {
@@ -27,16 +27,23 @@ export function findSuites(directory: string = join(import.meta.dirname, "suites
   return suites.sort((a, b) => Number(a.spoils) - Number(b.spoils));
 }
 
+/** `any` is the kernel that boots fastest of those that are there; with RING3_GUEST_KERNELS=all it is both. */
+function named(word: string): KernelName[] {
+  if (word === "debian" || word === "iommufd") return [word];
+  if (word !== "any") throw new Error(`there is no kernel "${word}"`);
+  return process.env["RING3_GUEST_KERNELS"] === "all" ? ["debian", "iommufd"] : [quickKernel()];
+}
+
 function describe(file: string, source: string): Suite {
   const comments = /^(?:(?:\/\/.*)?\n)*/.exec(source)?.[0] ?? "";
   const word = (key: string): string | undefined => new RegExp(`^// ${key}: (.*)$`, "m").exec(comments)?.[1]?.trim();
   const machine = word("machine") ?? "standard";
   if (!Object.hasOwn(VARIATIONS, machine)) throw new Error(`${file}: there is no machine "${machine}"`);
-  const kernels = (word("kernels") ?? "debian, iommufd").split(/[\s,]+/);
+  const kernels = (word("kernels") ?? "debian, iommufd").split(/[\s,]+/).flatMap(named);
   return {
     name: file.slice(0, -SUFFIX.length),
     path: `/ring3/tests/guest/suites/${file.replace(/\.ts$/, ".js")}`,
-    kernels: kernels.filter((name) => name === "debian" || name === "iommufd"),
+    kernels,
     machine: machine as VariationName,
     timeoutMs: Number(word("timeout") ?? TIMEOUT_SECONDS) * 1000,
     spoils: word("spoils") !== undefined,

@@ -2,11 +2,12 @@
 // drivers over the guest's VFIO, on devices that ring3 serves.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { quickKernel } from "../guest/kernels.ts";
 import { bootGuest } from "../guest/guest.ts";
 import { runSuite } from "../guest/run.ts";
 import { readFiles, writeFiles } from "./ext4.ts";
 import { BLOCK_SIZE, BLOCKS, KERNEL_NVME, SERVED_EDU, SERVED_NVME } from "./inside/places.ts";
-import { quickKernel, root } from "./root-shell.ts";
+import { root } from "./root-shell.ts";
 import { Served } from "./served.ts";
 import { skipping } from "./skipping.ts";
 

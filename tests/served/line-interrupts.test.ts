@@ -2,9 +2,10 @@
 // raise it again while the device still has something to say. The guest ends by a reboot.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { quickKernel } from "../guest/kernels.ts";
 import { bootGuest } from "../guest/guest.ts";
 import { readFiles, writeFiles } from "./ext4.ts";
-import { addressBehind, interruptsIn, quickKernel, root } from "./root-shell.ts";
+import { addressBehind, interruptsIn, root } from "./root-shell.ts";
 import { Served } from "./served.ts";
 import { skipping } from "./skipping.ts";
 import { talk } from "./two-cards.ts";

@@ -1,6 +1,5 @@
 // Shell scripts that run as root in a guest and must succeed, and what several of them have in common.
 import type { Guest } from "../guest/guest.ts";
-import { iommufdKernel, type KernelName } from "../guest/kernels.ts";
 
 /** What every script may call. */
 const PRELUDE = `
@@ -45,9 +44,4 @@ export function interruptsIn(text: string, kind: string, handler: RegExp): numbe
     for (const count of counts.trim().split(/ +/)) sum += Number(count);
   }
   return sum;
-}
-
-/** The kernel that boots quickest here. */
-export function quickKernel(): KernelName {
-  return iommufdKernel() === undefined ? "debian" : "iommufd";
 }

@@ -1,5 +1,6 @@
 // The ways to config space beside each other: /proc/bus/pci and ECAM's memory give the bytes that sysfs gives, and what is
 // written through one is read through the others.
+// kernels: debian
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { asRoot, rootOutput } from "../inside.ts";

@@ -1,6 +1,7 @@
 // The gigabit drivers on QEMU's igb and e1000e over the kernel's VFIO, as uid 1000: frames both ways, checked byte by byte, by
 // interrupt and polled; the virtual functions under the kernel's igb driver.
 // timeout: 600
+// kernels: any
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import type { NetDevice, NetDeviceOptions } from "../../../packages/ring3/src/drivers/net/device.ts";

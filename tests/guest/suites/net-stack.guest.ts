@@ -1,6 +1,7 @@
 // The stack over igb's virtual functions, as uid 1000: they echo datagrams to each other, and with the kernel's own stack on the
 // physical function that they belong to.
 // timeout: 900
+// kernels: any
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { Stack } from "../../../packages/ring3/src/drivers/net/stack.ts";

@@ -1,6 +1,7 @@
 // QEMU's virtio-net under our driver and stack, over the kernel's VFIO as uid 1000: echo with the kernel's own stack, fragments,
 // DHCP from QEMU's network, link, reset and unplugging.
 // timeout: 600
+// kernels: any
 import assert from "node:assert/strict";
 import { createSocket } from "node:dgram";
 import { existsSync } from "node:fs";

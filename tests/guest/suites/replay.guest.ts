@@ -1,6 +1,7 @@
 // The NVMe driver on QEMU's controller over the kernel's VFIO is recorded, and runs again from the recording where no device
 // is; a driver that departs is told. Then the controller itself, with faults between it and the driver.
 // timeout: 300
+// kernels: any
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { NvmeDriver } from "../../../packages/ring3/src/drivers/nvme/index.ts";
