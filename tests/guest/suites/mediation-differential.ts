@@ -106,11 +106,14 @@ async function compare(address: string): Promise<void> {
 
   // Then the raw registers, without any driver, as a kernel's enabling leaves them.
   writeFileSync(`/sys/bus/pci/devices/${address}/driver/unbind`, address);
-  writeFileSync(`/sys/bus/pci/devices/${address}/reset`, "1");
-  // Bytes that mean nothing to the device keep what was written: they begin as they did.
-  for (const [at, byte] of hardware.readBytes(0, hardware.size).entries()) {
-    if (byte !== before[at]) hardware.write8(at, before[at] ?? 0);
-  }
+  const asItBegan = (): void => {
+    writeFileSync(`/sys/bus/pci/devices/${address}/reset`, "1");
+    // Sticky bits, and bytes that mean nothing to the device, keep what was written.
+    for (const [at, byte] of hardware.readBytes(0, hardware.size).entries()) {
+      if (byte !== before[at]) hardware.write8(at, before[at] ?? 0);
+    }
+  };
+  asItBegan();
   const resources = facts.resources ?? [];
   const bars: Partial<Record<BarIndex, BarDeclaration>> = {};
   for (const index of [0, 1, 2, 3, 4, 5] as const) {
@@ -184,14 +187,17 @@ async function compare(address: string): Promise<void> {
       });
     }
   }
+  // The kernel does not know that the function sleeps, and would wake it before a reset.
+  const power = plan.hooks.find(({ hook }) => hook === "power");
+  const wake = (): void => {
+    if (power !== undefined && (hardware.read16(power.at) & 3) !== 0) hardware.write16(power.at, 0);
+  };
   const raw = await run(
     {
       read,
       write: (at, bytes) => config.writeFrom(at, bytes),
       reset: async () => {
-        // The kernel does not know that the function sleeps, and would wake it first.
-        const power = plan.hooks.find(({ hook }) => hook === "power");
-        if (power !== undefined && (hardware.read16(power.at) & 3) !== 0) hardware.write16(power.at, 0);
+        wake();
         writeFileSync(`/sys/bus/pci/devices/${address}/reset`, "1");
         // A kernel switches bus mastering off before, and its user decoding on afterwards.
         config.write(Header.COMMAND.offset, 2, command);
@@ -200,6 +206,9 @@ async function compare(address: string): Promise<void> {
     },
     list,
   );
+  // Others use the function afterwards.
+  wake();
+  asItBegan();
   const reads = list.flatMap((step, index) => (step.kind === "read" ? [{ ...step, index }] : []));
   for (const [number, { at, size: length, index }] of reads.entries()) {
     if (kernel[number] === raw[number]) continue;
