@@ -184,17 +184,29 @@ export class Connection implements Disposable {
     const started = performance.now();
     // Time spent on others is not the peer's, but nobody is waited for for ever.
     let elsewhereMs = 0;
+    // The longest time in which nobody looked: the reply may lie behind what came before it.
+    let absentMs = 0;
+    let lookedAt = started;
     this.#awaited.add(id);
     try {
       for (;;) {
         const step = this.#step(id, waiter);
         if (step === "done") return;
+        const now = performance.now();
+        if (step === "command") absentMs = Math.max(absentMs, now - lookedAt);
+        lookedAt = now;
         const got = step === "nothing" && this.#fill();
-        const waitedMs = performance.now() - started;
+        const waitedMs = now - started;
         const leftMs = timeoutMs + Math.min(elsewhereMs, timeoutMs) - waitedMs;
         // What has just come is looked at in any case; a message that comes byte by byte has its end too.
-        if ((got ? 2 * timeoutMs - waitedMs : leftMs) <= 0) throw silent(command, timeoutMs);
-        if (step === "nothing" && !got && waitedMs >= LOOKING_MS) elsewhereMs += waiter.pause(leftMs);
+        const boundMs = got ? 2 * timeoutMs - waitedMs : leftMs;
+        const idle = step === "nothing" && !got;
+        if (boundMs + (idle ? 0 : absentMs) <= 0) throw silent(command, timeoutMs);
+        if (!idle || waitedMs < LOOKING_MS) continue;
+        const servedMs = waiter.pause(leftMs);
+        elsewhereMs += servedMs;
+        absentMs = Math.max(absentMs, servedMs);
+        lookedAt = performance.now();
       }
     } finally {
       this.#awaited.delete(id);

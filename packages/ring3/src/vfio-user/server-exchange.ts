@@ -98,7 +98,11 @@ export class Exchanges implements Disposable {
       counters.countSent(command, HEADER_SIZE + size);
       trace?.sent(command, "command", id, HEADER_SIZE + size);
       lane.awaitReply(id, command, timeoutMs, {
-        command: (message) => this.#meanwhile(message, lane),
+        command: (message) => {
+          const from = performance.now();
+          this.#meanwhile(message, lane);
+          this.#patience.excuse(from, performance.now());
+        },
         pause: (leftMs) => this.#pause(lane, leftMs),
         reply: (reply) => {
           this.#patience.spent(performance.now());
@@ -165,7 +169,8 @@ export class Exchanges implements Disposable {
     const host = this.#host;
     const servedMs = attendance.wait(lane.channel.fd, leftMs, lane === host.connection ? host : undefined);
     // The client may have answered long ago.
-    if (servedMs > 0) this.#patience.excuse(servedMs);
+    const now = performance.now();
+    if (servedMs > 0) this.#patience.excuse(now - servedMs, now);
     if (host.stopped !== undefined) throw host.stopped;
     return servedMs;
   }

@@ -16,8 +16,14 @@ const MEMORY = 0x1000;
 /** Registers that hold their offset; the third reads the client's memory first. */
 const LONG_READ = 0x200;
 
+/** A register that takes longer to read than the server waits for a client. */
+const SLOW_READ = 0x300;
+const SLOW_MS = 1500;
+const CLIENT_TIMEOUT_MS = 1000;
+
 class LongReadDevice extends ServedTestDevice {
   protected override read32(bar: BarIndex, offset: number): number {
+    if (offset === SLOW_READ) for (const until = performance.now() + SLOW_MS; performance.now() < until; );
     if (offset === LONG_READ + 8) this.memory.read(MEMORY, new Uint8Array(4));
     return offset >= LONG_READ ? offset : super.read32(bar, offset);
   }
@@ -180,6 +186,23 @@ async function takeAway(path: string, what: string): Promise<void> {
   assert.equal((await client.request(Command.REGION_READ, read(0), { id: 10 })).errno, 0);
 }
 
+/** Answers at once, behind a read that takes long. */
+async function answerBehind(path: string): Promise<void> {
+  using client = await open(path);
+  const first = await asked(client, 4);
+  client.send(Command.REGION_READ, read(SLOW_READ), { id: 50 });
+  answer(client, first);
+  assert.equal((await client.next()).id, 50);
+  const done = await client.request(Command.REGION_READ, read(Register.DATA), { id: 51 });
+  assert.equal(done.payload[16], 0x5a);
+  // Nor has it used up the server's patience.
+  const second = await asked(client, 4);
+  for (let id = 100; id < 300; id++) await client.request(Command.REGION_READ, read(8), { id });
+  answer(client, second, 0x66);
+  const again = await client.request(Command.REGION_READ, read(Register.DATA), { id: 52 });
+  assert.equal(again.payload[16], 0x66);
+}
+
 /** Asks and asks, and never answers. */
 async function onlyAsk(path: string, inner: Uint8Array): Promise<void> {
   using client = await open(path);
@@ -212,6 +235,11 @@ if (isMainThread) {
     });
   }
 
+  test("an answer that came while the server was busy with another command is not late", async () => {
+    await using served = await serveTestDevice({ clientTimeoutMs: CLIENT_TIMEOUT_MS }, new LongReadDevice());
+    await dialogue(served.path, "answer behind");
+  });
+
   for (const inner of [read(8), write(Register.READ, 8)]) {
     const how = inner.length === 16 ? "reads" : "writes that ask for memory themselves";
     test(`a client that never answers is disconnected in time, however many ${how} it sends`, async () => {
@@ -225,6 +253,7 @@ if (isMainThread) {
 } else {
   const { path, name, what } = workerData as { path: string; name: string; what: never };
   if (name === "take away") await takeAway(path, what);
+  else if (name === "answer behind") await answerBehind(path);
   else if (name === "only ask") await onlyAsk(path, what);
   else await dialogues[name]?.(path);
 }

@@ -39,7 +39,18 @@ test("a clock that stands still or runs backwards gives nothing away", () => {
 test("what the server spends elsewhere is not the client's", () => {
   const patience = new Patience(300, 0);
   assert.equal(patience.at(0), 300);
-  patience.excuse(1000);
+  patience.excuse(20, 1020);
   patience.spent(1055);
   assert.equal(patience.at(1055), 250);
+});
+
+test("an answer that was awaited in the middle of that is counted once", () => {
+  const patience = new Patience(300, 0);
+  assert.equal(patience.at(0), 300);
+  // Busy from 10 to 500; from 100 to 155 an answer was awaited.
+  assert.equal(patience.at(100), 300);
+  patience.spent(155);
+  patience.excuse(10, 500);
+  patience.spent(555);
+  assert.equal(patience.at(555), 200);
 });

@@ -25,9 +25,9 @@ export class Patience {
     return Math.ceil(this.#leftMs);
   }
 
-  /** Time in which the server did not look for the answer, but was busy elsewhere. */
-  excuse(ms: number): void {
-    this.#atMs += ms;
+  /** In this time the server did not look for the answer, but was busy; answers that were {@link spent} in it were. */
+  excuse(fromMs: number, untilMs: number): void {
+    this.#atMs += Math.max(0, untilMs - Math.max(fromMs, this.#atMs));
   }
 
   /** An answer took from the last {@link at} until now. */
