@@ -165,7 +165,9 @@ export class Stack implements AsyncDisposable {
       udpChecksum: device.capabilities.l4Checksum && options.checksumOffload !== false,
       neighbours: options.neighbours ?? {},
       unreachable: (address) => {
-        this.#pinger.failAll(new Ring3Error("NET_UNREACHABLE", `nobody answers for ${ipv4Text(address)}`), address);
+        // A device that has ended is why nobody answers.
+        const silent = new Ring3Error("NET_UNREACHABLE", `nobody answers for ${ipv4Text(address)}`);
+        this.#pinger.failAll(device.failure ?? silent, address);
       },
     });
     this.#input = new IpInput({
