@@ -76,7 +76,7 @@ async function known(): Promise<boolean> {
 
 const STACK: StackOptions = { address: `${OURS}/24` };
 
-// Failed once in three runs of the whole suite: a ping after the removal said NET_UNREACHABLE. Mended since, not yet run often enough.
+// Fails now and then in its last step: a ping after the removal says NET_UNREACHABLE instead of FUNCTION_REMOVED.
 const unsettled = process.env["RING3_GUEST_FULL"] === "1" ? false : "fails now and then: RING3_GUEST_FULL=1 runs it";
 
 test("packed rings, MSI-X: echo with the kernel's stack, fragments, link, reset, groups, unplugged under load", {
