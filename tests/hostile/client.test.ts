@@ -74,6 +74,7 @@ const greeting: fc.Arbitrary<Piece> = fc
         pgsizes: fc.constantFrom<unknown>(0, 1, 4096, 8192, 2 ** 40, -4096),
         twin_socket: fc.constantFrom<unknown>({ supported: true, fd_index: 0 }, { supported: true }, 3, null),
         write_multiple: fc.constantFrom<unknown>(true, false, 1),
+        posted_writes: fc.constantFrom<unknown>(true, false, 0),
       },
       { requiredKeys: [] },
     ),

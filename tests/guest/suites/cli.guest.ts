@@ -153,10 +153,10 @@ test("Ctrl-C closes the controller in order, and it can be used again at once", 
     stderr += text;
     if (text.includes("operations a second")) working.resolve();
   });
-  child.once("close", () => working.resolve());
-  await working.promise;
+  const closed = once(child, "close") as Promise<[number | null, string | null]>;
+  await Promise.race([working.promise, closed]);
   child.kill("SIGINT");
-  const [code, signal] = (await once(child, "close")) as [number | null, string | null];
+  const [code, signal] = await closed;
   assert.deepEqual([code, signal], [130, null], stderr);
   assert.match(stderr, /ring3: stopped by SIGINT\n$/);
   assert.equal((await json("nvme", "identify", nvme)).controller.SN, "ring3-nvme0");

@@ -3,7 +3,7 @@
 // stands, and then the doctor is content. And binding: what the machine uses is refused, and a SIGKILL at any call leaves
 // what the next command finishes or undoes.
 import assert from "node:assert/strict";
-import { execFile, spawn } from "node:child_process";
+import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { after, test } from "node:test";
@@ -55,6 +55,15 @@ async function mend(finding: Finding, which = 0): Promise<string> {
   if (!/\bsudo\b/.test(line)) await promisify(execFile)("sh", ["-c", line]);
   else await rootOutput(`sudo() { "$@"; }; ring3() { node ${RING3} "$@"; }; ${line}`);
   return command;
+}
+
+/** A process that has the node of `address` open. Its end is watched from the start: it may come before a command that ends it. */
+async function heldOpen(address: string): Promise<{ holder: ChildProcess; gone: Promise<unknown> }> {
+  const node = vfioNodes(address)[0] ?? assert.fail("no node");
+  const holder = spawn("sh", ["-c", `exec 3<>${node}; echo; exec sleep 600`], { stdio: ["ignore", "pipe", "inherit"] });
+  const gone = once(holder, "close");
+  await Promise.race([once(holder.stdout, "data"), gone.then(() => assert.fail(`${node} could not be opened`))]);
+  return { holder, gone };
 }
 
 const ring3 = async (words: string): Promise<RootResult> => await asRoot(`node ${RING3} ${words}`);
@@ -128,15 +137,11 @@ test("few open files, and the shell may allow more", { skip: ONCE }, async () =>
 });
 
 test("another process has it open", async () => {
-  const node = vfioNodes(edu)[0] ?? assert.fail("no node");
-  const holder = spawn("sh", ["-c", `exec 3<>${node}; echo; exec sleep 600`], { stdio: ["ignore", "pipe", "inherit"] });
-  await once(holder.stdout, "data");
+  const { holder, gone } = await heldOpen(edu);
   const diagnosis = await doctor(edu, "--dma");
   const held = find(diagnosis, "held");
   assert.match(held.evidence[0]?.text ?? "", /sleep 600 has \/dev\/vfio\//);
   assert.match(find(diagnosis, "open").consequence ?? "", /BUSY/);
-  // Watched from before: it may be gone before the command that ends it has been reaped.
-  const gone = once(holder, "close");
   assert.equal(await mend(held), `kill ${holder.pid}`);
   await gone;
   assert.equal((await doctor(edu, "--dma")).status, 0);
@@ -241,13 +246,11 @@ test("a bind that is killed is finished or undone by the command that the doctor
 
 test("virtual functions come and go by number, and one that is held is not taken", { skip: ONCE }, async () => {
   const { igb, igbVf0 } = FUNCTIONS;
-  const node = vfioNodes(igbVf0.address)[0] ?? assert.fail("no node");
-  const holder = spawn("sh", ["-c", `exec 3<>${node}; echo; exec sleep 600`], { stdio: ["ignore", "pipe", "inherit"] });
-  await once(holder.stdout, "data");
+  const { holder, gone } = await heldOpen(igbVf0.address);
   const refused = await ring3(`vfs ${igb.address} 0`);
   assert.deepEqual([refused.code, /FUNCTION_HELD.*sleep 600/.test(refused.stderr)], [5, true], refused.stderr);
   holder.kill();
-  await once(holder, "close");
+  await gone;
   const made = await ring3(`vfs ${igb.address} 1 --json`);
   assert.equal(made.code, 0, made.stderr);
   assert.deepEqual((JSON.parse(made.stdout) as { virtualFunctions: unknown }).virtualFunctions, [

@@ -174,6 +174,7 @@ test("packets are spread over queues, and a worker has one of its own", async ()
     ] as const) {
       await using workers = await to.openWorkerQueue();
       const worker = new Worker(new URL("./net-worker.ts", import.meta.url), { workerData: workers.handle() });
+      const exited = once(worker, "exit");
       await once(worker, "message");
       assert.ok(workers.owned);
       let own = 0;
@@ -183,7 +184,7 @@ test("packets are spread over queues, and a worker has one of its own", async ()
       }
       worker.postMessage("end");
       const [{ received }] = (await once(worker, "message")) as [{ received: number }];
-      await once(worker, "exit");
+      await exited;
       assert.equal(own + received, flows);
       assert.ok(own > 2 && received > 2, `${own} here, ${received} there`);
       assert.equal(workers.owned, false);

@@ -19,6 +19,7 @@ const { address, id } = FUNCTIONS.virtioBlk;
 async function watching(t: TestContext, ...words: string[]) {
   const child = spawn(process.execPath, [RING3, "watch", "--json", "--interval", "100", ...words]);
   t.after(() => child.kill("SIGKILL"));
+  const closed = once(child, "close") as Promise<[number | null]>;
   const events: any[] = [];
   const arrivals = new EventTarget();
   createInterface({ input: child.stdout }).on("line", (line) => {
@@ -42,8 +43,7 @@ async function watching(t: TestContext, ...words: string[]) {
   };
   const stop = async (): Promise<number | null> => {
     child.kill("SIGINT");
-    const [code] = (await once(child, "close")) as [number | null];
-    return code;
+    return (await closed)[0];
   };
   return { events, find, stop, stderr };
 }

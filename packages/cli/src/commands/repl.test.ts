@@ -138,7 +138,7 @@ async function servedEdu(t: TestContext): Promise<string> {
   });
   t.after(async () => {
     child.kill("SIGTERM");
-    if (child.exitCode === null) await once(child, "exit");
+    if (child.exitCode === null && child.signalCode === null) await once(child, "exit");
     rmSync(directory, { recursive: true });
   });
   await once(child.stdout, "data");

@@ -64,7 +64,9 @@ export const replay: Command = command({
     const signal = AbortSignal.any([context.signal, first.signal]);
     const until = new Context({ ...streams, environment, signal }, { json, root, quiet: false });
     const summary = `${fn.result.accesses} accesses, recorded ${trace.header.started}`;
-    await serveFunctions({ device: "a recording", summary, functions: [{ fn, path }] }, settings, until);
+    // A driver that looks at its memory meanwhile must not see a completion before the data that the recorded device wrote first.
+    const serving = { device: "a recording", summary, functions: [{ fn, path }], postedWrites: false };
+    await serveFunctions(serving, settings, until);
     const [result] = results;
     if (!options.once || result === undefined) return;
     if (json) context.result(result, () => "");

@@ -34,7 +34,7 @@ async function started(...words: string[]): Promise<{ readonly child: ChildProce
 
 async function stopped({ child }: { readonly child: ChildProcess }): Promise<number | null> {
   child.kill("SIGINT");
-  if (child.exitCode === null) await once(child, "exit");
+  if (child.exitCode === null && child.signalCode === null) await once(child, "exit");
   return child.exitCode;
 }
 

@@ -26,6 +26,8 @@ export interface Serving {
   /** What people want to know about it, in a few words. */
   readonly summary: string;
   readonly functions: readonly ServedFunction[];
+  /** As {@link ServeOptions.postedWrites}. */
+  readonly postedWrites?: boolean;
 }
 
 export type StartServer = (fn: VirtualFunction, path: string, options: ServeOptions) => Promise<FunctionServer>;
@@ -52,6 +54,7 @@ export async function serveFunctions(
     const between = settings.faults === undefined ? undefined : await faultsBefore(fn, settings.faults, log);
     const options = {
       ...serveOptions(path, settings, log),
+      ...(serving.postedWrites === undefined ? {} : { postedWrites: serving.postedWrites }),
       ...(watch === undefined ? {} : { watch }),
       ...(between === undefined ? {} : { between }),
     };

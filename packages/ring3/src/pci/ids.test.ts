@@ -86,9 +86,10 @@ test("a file of real size is indexed in well under 100 ms", () => {
       lines.push(`\t${device.toString(16).padStart(4, "0")}  Device of that vendor`);
   }
   const text = lines.join("\n");
-  const start = performance.now();
+  // Time of the processor: others may use it meanwhile.
+  const start = process.threadCpuUsage();
   assert.equal(new PciIds(text).device(1999, 17), "Device of that vendor");
-  const elapsedMs = performance.now() - start;
+  const elapsedMs = process.threadCpuUsage(start).user / 1000;
   assert.ok(elapsedMs < 100, `${text.length} characters took ${elapsedMs.toFixed(1)} ms`);
 });
 

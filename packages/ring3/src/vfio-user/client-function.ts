@@ -251,7 +251,8 @@ export class VfioUserFunction implements PciFunction {
       upperHalf = kind === "memory64";
       const prefetchable = (kind === "memory32" || kind === "memory64") && (low & 8) !== 0;
       // A posted write whose server dies before it was read is lost, which somebody who reconnects does not want.
-      const { postedWrites, reconnect } = this.#options;
+      const { reconnect } = this.#options;
+      const postedWrites = this.#options.postedWrites && this.#device.negotiated.postedWrites;
       region.posted = postedWrites && reconnect === undefined && !mapped && kind !== "io";
       const mappable = kind === "io" ? [] : region.mappable;
       const shape = { index: i as BarIndex, kind, prefetchable, size: region.size, mappable } as const;

@@ -16,6 +16,8 @@ export interface Negotiated {
   /** Page sizes of DMA mappings in bytes, ascending. */
   readonly pageSizes: readonly number[];
   readonly writeMultiple: boolean;
+  /** Whether writes to BARs may go without waiting for the answer. */
+  readonly postedWrites: boolean;
   /** Whether the server's commands come over a socket of their own. */
   readonly twinSocket: boolean;
 }
@@ -29,6 +31,7 @@ export function negotiate(channel: Channel, maximumTransferBytes: number, twinSo
     pgsizes: DefaultCapability.pgsizes,
     ...(twinSocket ? { twin_socket: { supported: true } } : {}),
     write_multiple: true,
+    posted_writes: true,
   };
   const { lane } = channel;
   const text = new TextEncoder().encode(`${JSON.stringify({ capabilities })}\0`);
@@ -67,6 +70,7 @@ export function negotiate(channel: Channel, maximumTransferBytes: number, twinSo
       maximumDmaMaps: number(answer, "max_dma_maps", DefaultCapability.max_dma_maps, 0, 2 ** 32),
       pageSizes: Array.from({ length: 53 }, (_, bit) => 2 ** bit).filter((unit) => Math.floor(pages / unit) % 2 === 1),
       writeMultiple: channel.writeMultiple,
+      postedWrites: answer["posted_writes"] !== false,
       twinSocket: wantsTwin,
     };
   } finally {

@@ -78,6 +78,8 @@ export interface Capabilities {
   readonly pgsizes?: number;
   readonly twin_socket?: { readonly supported?: boolean; readonly fd_index?: number };
   readonly write_multiple?: boolean;
+  /** ring3's own: a server that says `false` to a client that proposes it wants to answer each write to a BAR. */
+  readonly posted_writes?: boolean;
 }
 
 /** JSON `{"capabilities": {...}}` with a terminating NUL may follow. */

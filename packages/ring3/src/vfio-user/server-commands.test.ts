@@ -78,6 +78,19 @@ test("VERSION: the reply is no longer than the request and says only what differ
   assert.ok(reply.payload.length <= request.length);
 });
 
+test("VERSION: a client that posts its writes is told where each is to be waited for", async () => {
+  for (const [options, proposal, answer] of [
+    [{ postedWrites: false }, { posted_writes: true }, '{"capabilities":{"posted_writes":false}}\0'],
+    [{ postedWrites: false }, { max_msg_fds: 1 }, '{"capabilities":{"max_msg_fds":16}}\0'],
+    [{}, { posted_writes: true }, ""],
+  ] as const) {
+    await using served = await serveTestDevice(options);
+    using client = FakeClient.connect(served.path);
+    const reply = await client.request(Command.VERSION, versionPayload({ ...proposal, pgsizes: 4096 }));
+    assert.equal(new TextDecoder().decode(reply.payload.subarray(4)), answer);
+  }
+});
+
 test("VERSION: what is malformed is refused, and the connection ends", async () => {
   await using served = await serveTestDevice();
   const json = (text: string): Uint8Array => Uint8Array.of(0, 0, 0, 0, ...new TextEncoder().encode(text), 0);

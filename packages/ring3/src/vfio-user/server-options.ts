@@ -37,6 +37,11 @@ export interface ServeOptions {
   /** Whether to use a second socket for messages to the client, where that offers it; yes by default. */
   readonly twinSocket?: boolean;
   /**
+   * Whether clients may write to BARs without waiting for an answer; yes by default. If not, a client that knows of it (ring3's)
+   * finds all that the device does at once in answer to a write done when the write is: none of it is seen half.
+   */
+  readonly postedWrites?: boolean;
+  /**
    * Maps client memory that the client can truncate later, which would kill this process. By default such memory is read
    * and written by system calls.
    */

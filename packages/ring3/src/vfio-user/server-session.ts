@@ -511,6 +511,7 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost {
         maximumFds: MAXIMUM_FDS,
         maximumTransferBytes: ours,
         twin: twin?.[1].fd,
+        postedWrites: options.postedWrites !== false,
       });
       this.connection.replyWith(message.id, Command.VERSION, payload, twin === undefined ? [] : [twin[1].fd]);
       this.#counters.bytesSent += HEADER_SIZE + payload.length;

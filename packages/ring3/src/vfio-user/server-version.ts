@@ -51,6 +51,7 @@ export interface Offer {
   readonly maximumTransferBytes: number;
   /** The client's end of the second socket. */
   readonly twin: FileDescriptor | undefined;
+  readonly postedWrites: boolean;
 }
 
 /** The reply's payload. */
@@ -67,6 +68,7 @@ export function versionReply(proposal: Proposal, offer: Offer): Uint8Array {
   add("max_data_xfer_size", offer.maximumTransferBytes, DefaultCapability.max_data_xfer_size);
   add("max_msg_fds", offer.maximumFds, DefaultCapability.max_msg_fds);
   add("write_multiple", proposal.writeMultiple, false);
+  add("posted_writes", offer.postedWrites, true);
   return encode(proposal.minor, capabilities);
 }
 
