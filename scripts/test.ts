@@ -14,7 +14,8 @@ async function runFiles(title: string, patterns: readonly string[], concurrency:
   const files = patterns.flatMap((pattern) => globSync(pattern, { cwd: root })).sort();
   console.log(`\n== ${title}: ${files.length} files`);
   if (files.length === 0) throw new Error(`no test file matches ${patterns.join(" ")}`);
-  const stream = run({ cwd: root, files: files.map((file) => join(root, file)), concurrency });
+  const execArgv = [`--import=${join(root, "tests/seed.ts")}`];
+  const stream = run({ cwd: root, files: files.map((file) => join(root, file)), concurrency, execArgv });
   const files_ = new Set(files.map((file) => join(root, file)));
   const count =
     (kind: "pass" | "fail") =>

@@ -6,6 +6,9 @@ import type { ConfigSpace } from "../config-space.ts";
 import { Header } from "../header.ts";
 import type { SetpciOperation } from "./operation.ts";
 
+/** What PCI Express gives a function (Base Specification 6.0, 7.2.2): no register lies beyond. */
+const CONFIG_SPACE_BYTES = 4096;
+
 /** One register that was written. */
 export interface SetpciWrite {
   readonly offset: number;
@@ -54,6 +57,12 @@ export function runSetpciOperation(
     throw new Ring3Error(
       "CONFIG_RANGE",
       `"${operation.text}" is at ${offset.toString(16)}, not aligned to ${width} bytes`,
+    );
+  }
+  if (offset + width > CONFIG_SPACE_BYTES) {
+    throw new Ring3Error(
+      "CONFIG_RANGE",
+      `"${operation.text}" is at ${offset.toString(16)}, beyond the ${CONFIG_SPACE_BYTES} bytes that any config space has`,
     );
   }
   // A read where nothing answers gives all ones, as it does in hardware and in setpci; a write would be lost.

@@ -89,6 +89,7 @@ test("the n-th capability of a kind, and capabilities or registers that are not 
     ["CAP_MSIX.w", "CAPABILITY_ABSENT"],
     ["PRIMARY_BUS", "REGISTER_ABSENT"],
     ["CAP_PM+1.w", "SETPCI_SYNTAX"],
+    ["CAP_PM+ffc.w", "CONFIG_RANGE"],
     ["COMAND", "SETPCI_SYNTAX"],
     ["COMMAND=", "SETPCI_SYNTAX"],
     ["4", "SETPCI_SYNTAX"],
