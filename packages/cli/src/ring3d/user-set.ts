@@ -62,11 +62,11 @@ export class UserSet {
     return new UserSet(uids, gids, directory);
   }
 
-  /** Whether a process of this user may come in; `gid` is the group that it runs with. */
-  has(uid: number, gid: number): boolean {
+  /** Whether a process may come in that runs as this user, with this group and these `further` ones. */
+  has(uid: number, gid: number, further: readonly number[] = []): boolean {
     if (this.uids.includes(uid)) return true;
     if (this.gids.length === 0) return false;
-    return this.gids.includes(gid) || this.#directory.groups(uid).some((group) => this.gids.includes(group));
+    return [gid, ...further, ...this.#directory.groups(uid)].some((group) => this.gids.includes(group));
   }
 
   /** As a file has it, with names where they are known. */
