@@ -27,7 +27,9 @@ export function checkedYaml(
   const problems = [...document.errors, ...document.warnings].map(({ pos, message }) => `${at(pos[0])}: ${message}`);
   if (problems.length === 0) {
     const value: unknown = document.toJS({ maxAliasCount: 100 });
-    for (const { path, message } of problemsOf(value)) problems.push(`${at(offsetOf(path))}: ${message}`);
+    const found = problemsOf(value).map(({ path, message }) => ({ offset: offsetOf(path), message }));
+    found.sort((one, other) => one.offset - other.offset);
+    problems.push(...found.map(({ offset, message }) => `${at(offset)}: ${message}`));
     if (problems.length === 0) return value;
   }
   throw new UsageError(`this is no ${what}:\n  ${problems.join("\n  ")}`);

@@ -1,16 +1,12 @@
 // One function of the service through its life: taken from its driver, opened, put behind rules, served to one user after
 // another, tried again when something fails, and given back. What it needs of the machine comes from outside.
-import { existsSync } from "node:fs";
-import { join, parse } from "node:path";
 import { type PciFunction, Ring3Error } from "ring3";
 import { linux, type MediatedFunction, type MediationObserver, mediate, strict, vfio2010 } from "ring3/mediation";
-import { knownDeviceRegisters } from "ring3/registers";
-import { MediationTrace } from "ring3/trace";
-import { type ConnectingPeer, type FunctionServer, type ServeOptions, type ServerEvent, serve } from "ring3/vfio-user";
-import { openTraceFile } from "../trace/trace-file.ts";
+import { type ConnectingPeer, type FunctionServer, type ServerEvent, serve } from "ring3/vfio-user";
 import type { FunctionSettings } from "./configuration.ts";
+import { socketAccess } from "./function-socket.ts";
+import { beginTrace, type FunctionTrace } from "./function-trace.ts";
 import type { FunctionState, FunctionStatus, ServiceEvent, UserSession } from "./service-interface.ts";
-import type { UserSet } from "./user-set.ts";
 
 const RULES = { strict, linux, "vfio-2010": vfio2010 };
 /** Pauses between attempts, in milliseconds: doubled from the first to the last. */
@@ -19,10 +15,13 @@ const LAST_RETRY_MS = 60_000;
 
 /** What a function of the service needs of the machine. */
 export interface Hardware {
-  /** Takes the function from its driver; noted, so that a service that was killed gives it back when it starts again. */
-  take(address: string): Promise<void>;
-  /** Gives it back to the driver that had it; nothing happens to one that was not taken. */
-  giveBack(address: string): Promise<void>;
+  /**
+   * Takes the function from its driver, unless VFIO has it already; tells whether it did. It is noted, so that what a service
+   * that was killed has taken is given back.
+   */
+  take(address: string): Promise<boolean>;
+  /** Gives it back to the driver that had it, if it was taken; tells whether it was. */
+  giveBack(address: string): Promise<boolean>;
   open(address: string, options: { readonly removalGraceMs: number }): Promise<PciFunction>;
 }
 
@@ -57,7 +56,7 @@ export class ManagedFunction {
   #state: "starting" | "up" | "failed" | "removed" | "stopping" = "starting";
   #reason: string | undefined;
   #ids: FunctionStatus["ids"];
-  #trace: { readonly file: string; readonly end: Disposable } | undefined;
+  #trace: FunctionTrace | undefined;
   /** The machine wants it back. */
   #removing = false;
   #retryMs = FIRST_RETRY_MS;
@@ -119,7 +118,7 @@ export class ManagedFunction {
   setTrace(path: string | undefined): string | undefined {
     const before = this.#trace;
     if (path === undefined) {
-      before?.end[Symbol.dispose]();
+      before?.[Symbol.dispose]();
       this.#trace = undefined;
       return before?.file;
     }
@@ -130,8 +129,8 @@ export class ManagedFunction {
         errno: "EBUSY",
       });
     }
-    this.#trace = this.#beginTrace(served.mediated, path);
-    return path;
+    this.#trace = beginTrace(served.mediated, path);
+    return this.#trace.file;
   }
 
   /**
@@ -198,16 +197,13 @@ export class ManagedFunction {
   async #bringUp(): Promise<void> {
     const { name, address, bind, socket, trace, removalSeconds } = this.#settings;
     this.#state = "starting";
-    if (bind) {
-      await this.#hardware.take(address);
-      this.#emit({ type: "bound", address });
-    }
+    if (bind && (await this.#hardware.take(address))) this.#emit({ type: "bound", address });
     await using resources = new AsyncDisposableStack();
     const real = resources.use(await this.#hardware.open(address, { removalGraceMs: removalSeconds * 1000 }));
     const { vendorId, deviceId, classCode } = real.identity;
     this.#ids = { vendorId, deviceId, classCode };
     const mediated = resources.use(await mediate(real, this.#mediation()));
-    if (trace !== undefined) this.#trace = this.#beginTrace(mediated, unusedPath(trace));
+    if (trace !== undefined) this.#trace = beginTrace(mediated, trace);
     const listenFd = this.#options.listenFd?.(socket);
     const options = {
       ...socketAccess(this.#settings.users),
@@ -255,8 +251,7 @@ export class ManagedFunction {
     const { address, bind } = this.#settings;
     if (!bind) return;
     try {
-      await this.#hardware.giveBack(address);
-      this.#emit({ type: "given-back", address });
+      if (await this.#hardware.giveBack(address)) this.#emit({ type: "given-back", address });
     } catch (error) {
       this.#failed(`it was not given back: ${error instanceof Error ? error.message : String(error)}`);
     }
@@ -370,13 +365,6 @@ export class ManagedFunction {
     if (this.#sessions.length === 0) void this.#inTurn(() => this.#afterUser());
   }
 
-  #beginTrace(mediated: MediatedFunction, path: string): { readonly file: string; readonly end: Disposable } {
-    const end = new DisposableStack();
-    const file = end.use(openTraceFile(path));
-    end.use(new MediationTrace(mediated, file, { registers: knownDeviceRegisters(mediated) }));
-    return { file: path, end };
-  }
-
   #stateNow(): FunctionState {
     if (this.#state !== "up") return this.#state;
     if (this.#sessions.length > 0) return "used";
@@ -389,25 +377,4 @@ function sameService(one: FunctionSettings, other: FunctionSettings): boolean {
   const plain = ({ users: _users, hide, ...rest }: FunctionSettings): string =>
     JSON.stringify({ ...rest, hide: hide.map(({ name }) => name) });
   return plain(one) === plain(other);
-}
-
-/** The socket's permissions, as narrow as the file system can say it; everybody is asked who they are besides. */
-function socketAccess({ uids, gids }: UserSet): Pick<ServeOptions, "mode" | "owner"> {
-  const self = { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 };
-  const [uid] = uids;
-  const [gid] = gids;
-  if (uid !== undefined && uids.length === 1 && gids.length === 0 && (uid === self.uid || self.uid === 0)) {
-    return { mode: 0o600, ...(uid === self.uid ? {} : { owner: { uid, gid: self.gid } }) };
-  }
-  if (gid !== undefined && gids.length === 1 && uids.length === 0 && self.uid === 0) {
-    return { mode: 0o660, owner: { uid: self.uid, gid } };
-  }
-  return { mode: 0o666 };
-}
-
-/** `path`, or where there is a file already, the path with the time in it. */
-export function unusedPath(path: string, now: Date = new Date()): string {
-  if (!existsSync(path)) return path;
-  const { dir, name, ext } = parse(path);
-  return join(dir, `${name}-${now.toISOString().replaceAll(/[:.]/g, "-")}${ext}`);
 }
