@@ -112,7 +112,15 @@ const FUNCTION = {
     initial: "strict",
   },
   hide: { kind: list(capability), description: "capabilities that users do not see, as AER, VPD" },
-  trap: { kind: list(word((text) => text)), description: "BARs of which no page is mapped: bar0, or all" },
+  trap: {
+    kind: list(
+      word((text) => {
+        parseTraps([text]);
+        return text;
+      }),
+    ),
+    description: "BARs of which no page is mapped: bar0, or all",
+  },
   ranges: {
     kind: list(word(parseBarRule)),
     description: "bar0+OFFSET+SIZE=read-only, =hidden, =trapped or =limited:N (writes a second)",
@@ -195,7 +203,7 @@ function read(value: unknown, path: string, directory: UserDirectory, report: Re
       ),
       rules: given.rules ?? "strict",
       hide: (given.hide ?? []).flat(),
-      trap: scalar({}, () => parseTraps(given.trap ?? [])).read(undefined, [...at, "trap"], report) ?? false,
+      trap: parseTraps(given.trap ?? []),
       ranges: given.ranges ?? [],
       lockLimit: given["lock-limit"],
       maps: given.maps,
@@ -225,7 +233,8 @@ function clashes(
   report: Report,
 ): void {
   const sockets = new Map([[file.control, "control"]]);
-  if (file.metrics === file.control) report({ path: ["metrics"], message: "this is the control socket's path" });
+  if (file.metrics !== undefined && file.metrics === file.control)
+    report({ path: ["metrics"], message: "this is the control socket's path" });
   if (file.metrics !== undefined) sockets.set(file.metrics, "metrics");
   const addresses = new Map<string, string>();
   for (const { name, socket, address: place, bind } of functions) {

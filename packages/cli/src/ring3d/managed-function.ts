@@ -288,6 +288,7 @@ export class ManagedFunction {
       if (this.#state === "stopping") return;
       this.#state = "removed";
       this.#reason = reason;
+      this.#emit({ type: "removed", reason });
     });
   }
 

@@ -65,6 +65,7 @@ export type ServiceEvent =
   | { readonly type: "bound"; readonly function: string; readonly address: string }
   | { readonly type: "given-back"; readonly function: string; readonly address: string }
   | { readonly type: "ready"; readonly function: string }
+  | { readonly type: "removed"; readonly function: string; readonly reason: string }
   | { readonly type: "failed"; readonly function: string; readonly reason: string }
   | {
       readonly type: "opened";

@@ -97,6 +97,11 @@ export class FunctionService implements Service, AsyncDisposable {
     return this.stop("the service was closed");
   }
 
+  /** Something happened to the function at `address`: an attempt that waits is made now. */
+  machineSays(address: string, event: "added" | "changed"): void {
+    for (const fn of this.#functions.values()) if (fn.settings.address === address) fn.wake(event);
+  }
+
   #add(settings: Configuration["functions"][number]): ManagedFunction {
     const { name } = settings;
     const { hardware, listenFd } = this.#options;
@@ -174,10 +179,7 @@ export class FunctionService implements Service, AsyncDisposable {
     for await (const event of machine) {
       if (event.type === "overflow") for (const fn of this.#functions.values()) fn.wake("changed");
       if (!("address" in event) || event.address === undefined) continue;
-      const { address, type } = event;
-      for (const fn of this.#functions.values()) {
-        if (fn.settings.address === address) fn.wake(type === "added" ? "added" : "changed");
-      }
+      this.machineSays(event.address, event.type === "added" ? "added" : "changed");
     }
   }
 
