@@ -34,7 +34,7 @@ export interface ManagedOptions {
 }
 
 type Without<E, K extends string> = E extends unknown ? Omit<E, K> : never;
-export type FunctionEvent = Without<Extract<ServiceEvent, { readonly function: string }>, "function">;
+type FunctionEvent = Without<Extract<ServiceEvent, { readonly function: string }>, "function">;
 
 /** What there is while a function is served. */
 interface Served {

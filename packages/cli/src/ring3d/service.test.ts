@@ -175,7 +175,7 @@ test("an administrator takes a function away, and traces it while it is used", a
   await user.says();
   assert.equal(scene.service.functions()[0]?.trace, file);
   assert.equal(scene.service.setTrace("a", false, by), file);
-  assert.match(readFileSync(String(file), "utf8"), /"VENDOR_ID/);
+  assert.match(readFileSync(file, "utf8"), /"VENDOR_ID/);
   // What is there already is not lost.
   const second = scene.service.setTrace("a", true, by);
   assert.notEqual(second, file);

@@ -26,7 +26,7 @@ export interface ServiceOptions {
   readonly listenFd?: ((path: string) => number | undefined) | undefined;
 }
 
-/** Functions behind their sockets. {@link startService} makes one; disposal gives everything back. */
+/** Functions behind their sockets, from {@link FunctionService.start} on; disposal gives everything back. */
 export class FunctionService implements Service, AsyncDisposable {
   readonly #options: ServiceOptions;
   readonly #functions: Map<string, ManagedFunction> = new Map();
@@ -35,7 +35,6 @@ export class FunctionService implements Service, AsyncDisposable {
   #reloading: Promise<unknown> = Promise.resolve();
   #ended: Promise<void> | undefined;
 
-  /** Use {@link startService}. */
   constructor(configuration: Configuration, options: ServiceOptions) {
     this.#configuration = configuration;
     this.#options = options;
@@ -195,11 +194,4 @@ export class FunctionService implements Service, AsyncDisposable {
       }
     }
   }
-}
-
-/** Starts the service of `configuration`; what fails is told as an event, and tried again. */
-export async function startService(configuration: Configuration, options: ServiceOptions): Promise<FunctionService> {
-  const service = new FunctionService(configuration, options);
-  await service.start();
-  return service;
 }
