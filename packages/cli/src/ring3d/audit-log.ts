@@ -1,130 +1,38 @@
-// The audit log of the service: a line of JSON for each of its events, as docs/ring3d-audit.schema.json says. Hard part: most
-// events are caused by users, who must not fill the disk or slow the service down by them: each function and kind has a budget
-// of lines, and what goes beyond is counted. A full disk costs lines, which are counted too, never the service.
+// The audit log of the service: a line of JSON for each of its events, as docs/ring3d-audit.schema.json says. A full disk costs
+// lines, which are counted and told of, never the service.
 import type { Writable } from "node:stream";
 import { userName } from "ring3/host";
 import { openEventLog } from "../serve/event-log.ts";
-import { LineBudget, type LineBudgetOptions } from "./line-budget.ts";
-import type { Service, ServiceEvent } from "./service-interface.ts";
+import { type EventLinesOptions, eventLines } from "./event-lines.ts";
+import type { Service } from "./service-interface.ts";
 
-export interface AuditLogOptions {
+export interface AuditLogOptions extends Partial<EventLinesOptions> {
   readonly stderr: Writable;
-  /** The name of a uid, where it has one; by default as the machine has it. */
-  readonly nameOf?: (uid: number) => string | undefined;
   readonly now?: () => Date;
-  /** Lines of each function and kind. */
-  readonly budget?: LineBudgetOptions;
 }
 
-interface Person {
-  readonly pid: number;
-  readonly uid: number;
-}
+/** What a rotation causes. */
+const RELOADS: ReadonlySet<string> = new Set(["reloaded", "reload-refused"]);
 
 /**
- * Appends the events of `service` to the file `target` (`-` is `stderr`) until disposed. When the service was told to reload,
- * by SIGHUP or by an administrator, the file is opened anew: a rotation renames it and then has the service reload.
- * Throws where the file cannot be opened.
+ * Appends the events of `service` to the file `target` (`-` is `stderr`) until disposed: of each function and kind a hundred
+ * at once, then one a second, and how many were left out. When the service was told to reload, by SIGHUP or by an
+ * administrator, the file is opened anew: a rotation renames it and then has the service reload. Throws where the file cannot
+ * be opened.
  */
 export function openAuditLog(
   service: Pick<Service, "functions" | "on">,
   target: string,
-  { stderr, nameOf = userName, now, budget: lines }: AuditLogOptions,
+  { stderr, now, nameOf = userName, budget }: AuditLogOptions,
 ): Disposable {
   const resources = new DisposableStack();
   const log = resources.use(openEventLog(target, stderr, now));
-  const named = <P extends Person>(person: P): P & { readonly user: string | undefined } => {
-    return { ...person, user: nameOf(person.uid) };
-  };
-  const leftOut = (key: string, count: number): void => {
-    const { fn, kind, uid } = JSON.parse(key || "{}") as BudgetKey;
-    log.write("left-out", { function: fn, of: kind, uid, lines: count });
-  };
-  const budget = resources.use(new LineBudget(leftOut, lines));
-  const present = new PresentUsers(service);
-  const onEvent = (event: ServiceEvent): void => {
-    if (event.type === "reloaded" || event.type === "reload-refused") log.reopen();
-    if (budget.admits(keyOf(event))) log.write(event.type, factsOf(event, present, named));
-    present.follow(event);
-  };
-  resources.use(service.on(onEvent));
+  // In front of the lines, so that the line about the reload is in the new file.
+  resources.use(
+    service.on(({ type }) => {
+      if (RELOADS.has(type)) log.reopen();
+    }),
+  );
+  resources.use(eventLines(service, (event, facts) => log.write(event, facts), { nameOf, budget }));
   return resources;
-}
-
-interface BudgetKey {
-  readonly fn?: string;
-  readonly kind?: string;
-  readonly uid?: number;
-}
-
-/**
- * Users who have a function have budgets of their own, so that none of them hides another. Those who are refused share one,
- * since anybody may come with as many uids as a user namespace has.
- */
-function keyOf(event: ServiceEvent): string {
-  const own = event.type === "opened" || event.type === "closed" || event.type === "fds-handed";
-  const key: BudgetKey = {
-    ...("function" in event ? { fn: event.function } : {}),
-    kind: event.type,
-    ...(own ? { uid: event.uid } : {}),
-  };
-  return JSON.stringify(key);
-}
-
-/** An event's facts, with the names of people, and with whoever has the function where its user is the cause. */
-function factsOf(
-  event: ServiceEvent,
-  present: PresentUsers,
-  named: <P extends Person>(person: P) => P & { readonly user: string | undefined },
-): Readonly<Record<string, unknown>> {
-  const { type: _type, ...facts } = event;
-  switch (event.type) {
-    case "opened":
-    case "closed":
-    case "refused":
-    case "fds-handed":
-      return { ...facts, user: named(event).user };
-    case "rule":
-    case "dma-refused":
-    case "fault": {
-      const person = present.of(event.function);
-      return person === undefined ? facts : { ...facts, ...named(person) };
-    }
-    case "kicked":
-      return { ...facts, users: event.users.map(named), by: named(event.by) };
-    case "trace":
-      return { ...facts, by: named(event.by) };
-    case "reloaded":
-    case "reload-refused":
-      return { ...facts, by: event.by === undefined ? undefined : named(event.by) };
-    default:
-      return facts;
-  }
-}
-
-/** Who opened each function last, as long as anybody has it. Several openings of one function are the same user's. */
-class PresentUsers {
-  readonly #byFunction = new Map<string, { person: Person; openings: number }>();
-
-  constructor(service: Pick<Service, "functions">) {
-    for (const { name, users } of service.functions()) {
-      const person = users.at(-1);
-      if (person !== undefined) this.#byFunction.set(name, { person, openings: users.length });
-    }
-  }
-
-  of(fn: string): Person | undefined {
-    const found = this.#byFunction.get(fn);
-    return found === undefined ? undefined : { pid: found.person.pid, uid: found.person.uid };
-  }
-
-  follow(event: ServiceEvent): void {
-    if (event.type === "opened") {
-      const openings = (this.#byFunction.get(event.function)?.openings ?? 0) + 1;
-      this.#byFunction.set(event.function, { person: event, openings });
-    } else if (event.type === "closed") {
-      const found = this.#byFunction.get(event.function);
-      if (found !== undefined && --found.openings <= 0) this.#byFunction.delete(event.function);
-    } else if (event.type === "given-back") this.#byFunction.delete(event.function);
-  }
 }
