@@ -7,7 +7,7 @@ import * as native from "./native.ts";
 import { MAXIMUM_FDS, MessageHeader } from "./socket-message.ts";
 
 const AF_UNIX = 1;
-const SOCK = { stream: 1, seqpacket: 5, CLOEXEC: 0o2000000 } as const;
+const SOCK = { stream: 1, datagram: 2, seqpacket: 5, CLOEXEC: 0o2000000 } as const;
 const SOL_SOCKET = 1;
 const SO_PEERCRED = 17;
 const SO_PEERGROUPS = 59;
@@ -17,7 +17,7 @@ const MSG = { DONTWAIT: 0x40, NOSIGNAL: 0x4000, CMSG_CLOEXEC: 0x4000_0000 } as c
 const PATH_BYTES = 108;
 const F_SETFL = 4;
 
-export type SocketKind = "stream" | "seqpacket";
+export type SocketKind = "stream" | "datagram" | "seqpacket";
 
 /** Who is at the other end, as the kernel says. */
 export interface PeerCredentials {
@@ -57,11 +57,11 @@ export class UnixSocket implements Disposable {
     return [new UnixSocket(new FileDescriptor(fds[0] ?? -1)), new UnixSocket(new FileDescriptor(fds[1] ?? -1))];
   }
 
-  /** Connects to the socket at `path`. */
+  /** Connects to the socket at `path`. For datagrams `@NAME` is an abstract name, as systemd writes it. */
   static connect(path: string, kind: SocketKind = "stream"): UnixSocket {
     const fd = newSocket(kind);
     try {
-      const address = socketAddress(path);
+      const address = kind === "datagram" && path.startsWith("@") ? abstractAddress(path) : socketAddress(path);
       native.systemCall(
         `connect ${path}`,
         () => native.connect(fd.number, address, address.length),
@@ -222,5 +222,12 @@ function socketAddress(path: string): Uint8Array {
   const address = new Uint8Array(2 + bytes.length + 1);
   address[0] = AF_UNIX;
   address.set(bytes, 2);
+  return address;
+}
+
+/** A NUL stands in front of an abstract name, and it ends with the address, unix(7). */
+function abstractAddress(name: string): Uint8Array {
+  const address = socketAddress(name).slice(0, -1);
+  address[2] = 0;
   return address;
 }
