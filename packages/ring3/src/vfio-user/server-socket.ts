@@ -1,22 +1,41 @@
 // The socket in the file system: made with its permissions from the first moment on, taken over from a server that died,
-// never from one that lives, and removed at the end if it is still ours.
+// never from one that lives, and removed at the end if it is still ours. Or one that somebody else made and goes on holding.
 import { chmodSync, chownSync, fchmodSync, lstatSync, renameSync, type Stats, unlinkSync } from "node:fs";
 import { Ring3Error } from "../binary/error.ts";
 import { probeListener, UnixListener } from "../linux/index.ts";
+import type { ServeOptions } from "./server-options.ts";
 
-export interface SocketOptions {
-  readonly mode: number;
-  readonly owner: { readonly uid: number; readonly gid: number } | undefined;
+const DEFAULT_MODE = 0o600;
+
+/** What a server listens at. Disposal ends that. */
+export interface ListeningPlace extends Disposable {
+  readonly listener: UnixListener;
+}
+
+/**
+ * Listens at `path`, or by the descriptor that listens there already. Throws `SOCKET_IN_USE` where a server listens at `path`,
+ * `SOCKET_PATH_TAKEN` where it is no socket, `LISTEN_FD_INVALID` and `OPTION_CONFLICT`.
+ */
+export function listenAt(path: string, options: Pick<ServeOptions, "mode" | "owner" | "listenFd">): ListeningPlace {
+  const { mode, owner, listenFd } = options;
+  if (listenFd === undefined) return new OwnSocket(path, mode ?? DEFAULT_MODE, owner);
+  if (mode !== undefined || owner !== undefined) {
+    throw new Ring3Error(
+      "OPTION_CONFLICT",
+      `descriptor ${listenFd} brings its socket's mode and owner: set them where it is made (SocketMode=, SocketUser=)`,
+    );
+  }
+  const listener = UnixListener.inherited(listenFd);
+  return { listener, [Symbol.dispose]: () => listener[Symbol.dispose]() };
 }
 
 /** A listening socket at a path. Disposal closes it and removes the path, unless somebody else's socket is there by now. */
-export class ServerSocket implements Disposable {
+class OwnSocket implements ListeningPlace {
   readonly path: string;
   readonly listener: UnixListener;
   readonly #made: Stats;
 
-  /** Throws `SOCKET_IN_USE` where a server listens at `path`, `SOCKET_PATH_TAKEN` where it is no socket. */
-  constructor(path: string, { mode, owner }: SocketOptions) {
+  constructor(path: string, mode: number, owner: ServeOptions["owner"]) {
     this.path = path;
     removeStale(path);
     // A new socket's permissions are those of its descriptor, less the umask: nobody else gets in before they are set.
