@@ -24,6 +24,12 @@ export interface ServeOptions {
   readonly mode?: number;
   /** Owner of the socket; the process's by default. */
   readonly owner?: { readonly uid: number; readonly gid: number };
+  /**
+   * Number of a descriptor that listens at the path already, as systemd passes one to a service that a socket activates: the
+   * first is 3. The server closes it at the end, and leaves the path and its permissions alone; `mode` and `owner` are whoever's
+   * who made it.
+   */
+  readonly listenFd?: number;
   /** Users who may connect; whoever the socket's permissions let by default. */
   readonly allowUids?: readonly number[];
   /**

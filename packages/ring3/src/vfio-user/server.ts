@@ -1,12 +1,13 @@
 // Serves a virtual function at a UNIX socket, to one client at a time. Clients that connect are heard first: who says
 // nothing gets nothing and holds up nobody, and who comes while another uses the function is told so.
 import { isRing3Error, Ring3Error } from "../binary/error.ts";
-import { type PeerCredentials, ServerSocket, type UnixSocket, type Watch, watch } from "../linux/index.ts";
+import { type PeerCredentials, type UnixSocket, type Watch, watch } from "../linux/index.ts";
 import type { VirtualFunction } from "../virtual/function.ts";
 import { type Attended, attendance } from "./server-attendance.ts";
 import type { ServeOptions, ServerEvent, ServerStatistics, StateStore } from "./server-options.ts";
 import { refusal } from "./server-refusal.ts";
 import { Session, type SessionHost } from "./server-session.ts";
+import { type ListeningPlace, listenAt } from "./server-socket.ts";
 import { StateFile } from "./server-state.ts";
 import { Counters } from "./server-statistics.ts";
 
@@ -22,7 +23,7 @@ export class FunctionServer implements AsyncDisposable {
   readonly path: string;
   readonly fn: VirtualFunction;
   readonly #options: ServeOptions;
-  readonly #socket: ServerSocket;
+  readonly #socket: ListeningPlace;
   readonly #counters = new Counters();
   readonly #store: StateStore | undefined;
   readonly #ownStore: StateFile | undefined;
@@ -62,7 +63,7 @@ export class FunctionServer implements AsyncDisposable {
       if (state !== undefined) fn.restore(state, { stale: true });
       // A place where nothing can be saved is an error now, and not when a client is there.
       this.#save();
-      this.#socket = new ServerSocket(path, { mode: options.mode ?? 0o600, owner: options.owner });
+      this.#socket = listenAt(path, options);
     } catch (error) {
       this.#ownStore?.[Symbol.dispose]();
       throw error;
@@ -267,8 +268,9 @@ export class FunctionServer implements AsyncDisposable {
 
 /**
  * Serves `fn` at the UNIX socket `path`, to one client at a time, until the server is closed. Throws `SOCKET_IN_USE` where
- * another server listens there, `SOCKET_PATH_TAKEN` where something else is, `STATE_MISMATCH` or `STATE_INVALID` for a
- * saved state that is not this function's, and `STATE_NOT_SAVED` where there is no room for it.
+ * another server listens there, `SOCKET_PATH_TAKEN` where something else is, `LISTEN_FD_INVALID` for a descriptor that does not
+ * listen, `STATE_MISMATCH` or `STATE_INVALID` for a saved state that is not this function's, and `STATE_NOT_SAVED` where there is
+ * no room for it.
  *
  * @example
  * import { EduDevice } from "ring3/devices/edu";
