@@ -64,7 +64,9 @@ exec 3< ${PLACE}/out; read line <&3; cat <&3 > /dev/null 2>&1 & test "$line" = "
 
 /** Sends a signal, and resolves once the process has ended. */
 async function end(pid: number, signal: "TERM" | "KILL"): Promise<void> {
-  await rootOutput(`kill -${signal} ${pid}; timeout 120 sh -c 'while readlink /proc/${pid}/exe; do usleep 20000; done > /dev/null'`);
+  await rootOutput(
+    `kill -${signal} ${pid}; timeout 120 sh -c 'while readlink /proc/${pid}/exe; do usleep 20000; done > /dev/null'`,
+  );
   running.delete(pid);
 }
 
@@ -133,7 +135,7 @@ test("a service that is killed: its users get a clear error, and the next one ta
   const user = spawn(process.execPath, [clientScript, `${PLACE}/disk.sock`], { stdio: ["ignore", "pipe", "pipe"] });
   const said = text(user);
   const gone = once(user, "close");
-  await once(user.stdout, "data");
+  await Promise.race([once(user.stdout, "data"), gone.then(() => assert.fail(said.stderr))]);
   await end(pid, "KILL");
   const [code, signal] = (await gone) as [number | null, string | null];
   assert.deepEqual([code, signal], [1, null], said.stderr);
@@ -206,7 +208,9 @@ function text({ stderr }: ChildProcess): { stderr: string } {
 
 /** What is written to a file from now on. */
 function follow(path: string): Disposable & { line(pattern: RegExp): Promise<string> } {
-  const tail = spawn("tail", ["-c", `+${statSync(path).size + 1}`, "-F", path], { stdio: ["ignore", "pipe", "ignore"] });
+  const tail = spawn("tail", ["-c", `+${statSync(path).size + 1}`, "-F", path], {
+    stdio: ["ignore", "pipe", "ignore"],
+  });
   const lines = createInterface({ input: tail.stdout })[Symbol.asyncIterator]();
   return {
     line: async (pattern) => {

@@ -14,6 +14,7 @@ import {
   list,
   named,
   type SettingKind,
+  type SettingTable,
   scalar,
   settings,
   text,
@@ -46,7 +47,7 @@ export interface Configuration {
   /** The file. */
   readonly path: string;
   readonly control: string;
-  readonly controlGroup: number | undefined;
+  readonly controlGroup: { readonly gid: number; readonly name: string } | undefined;
   readonly metrics: string | undefined;
   readonly audit: string | undefined;
   /** Directory for traces that are switched on later. */
@@ -140,7 +141,7 @@ const FUNCTION = {
   },
 } as const;
 
-const FILE = settings({
+const SERVICE = {
   control: {
     kind: socketPath,
     description: "socket for ring3 ctl",
@@ -162,11 +163,28 @@ const FILE = settings({
     description: "the functions to serve, each with a name",
     required: true,
   },
-});
+} as const;
+
+const FILE = settings(SERVICE);
 
 /** What the file takes, as JSON schema: for editors, and for the documentation. */
 export function configurationSchema(): object {
   return { $schema: "https://json-schema.org/draft/2020-12/schema", title: "ring3d configuration", ...FILE.schema };
+}
+
+/** What may be said, for the documentation: each setting with its default in words. */
+export function settingTables(): Readonly<
+  Record<
+    "SERVICE" | "FUNCTION",
+    readonly { readonly name: string; readonly description: string; readonly initial: string }[]
+  >
+> {
+  const rows = (table: SettingTable): { name: string; description: string; initial: string }[] =>
+    Object.entries(table).map(([name, { description, initial, required }]) => {
+      const silent = required === true ? "must be there" : "";
+      return { name, description, initial: initial === undefined ? silent : `\`${String(initial)}\`` };
+    });
+  return { SERVICE: rows(SERVICE), FUNCTION: rows(FUNCTION) };
 }
 
 /**
@@ -217,13 +235,17 @@ function read(value: unknown, path: string, directory: UserDirectory, report: Re
   return {
     path,
     control: file.control,
-    controlGroup:
-      group === undefined ? undefined : scalar({}, () => directory.gid(group)).read(group, ["control-group"], report),
+    controlGroup: group === undefined ? undefined : groupSetting(group, directory, report),
     metrics: file.metrics,
     audit: file.audit,
     traces: file.traces,
     functions,
   };
+}
+
+function groupSetting(name: string, directory: UserDirectory, report: Report): Configuration["controlGroup"] {
+  const gid = scalar({}, () => directory.gid(name)).read(name, ["control-group"], report);
+  return gid === undefined ? undefined : { gid, name };
 }
 
 /** Two functions at one socket, or one function twice, cannot be. */

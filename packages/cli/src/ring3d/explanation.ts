@@ -25,7 +25,7 @@ export function explainConfiguration(
   const { path, control, controlGroup, metrics, audit, traces } = configuration;
   const functions = configuration.functions.map((settings) => explainFunction(settings, context));
   const text = [
-    `control: ${control}, for root${controlGroup === undefined ? "" : ` and members of group ${controlGroup}`}`,
+    `control: ${control}, for root${controlGroup === undefined ? "" : ` and members of ${controlGroup.name}`}`,
     metrics === undefined ? "metrics: none" : `metrics: ${metrics}`,
     audit === undefined ? "audit: none" : `audit: ${audit}, a line of JSON for each event`,
     `traces: switched on by ring3 ctl trace, in ${traces}`,

@@ -3,7 +3,7 @@
 // ExecStopPost, knows what is still to be given back.
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { open } from "ring3";
+import { open, type PciFunction } from "ring3";
 import { bind, type Host, isVfioDriver, readFunction, unbind } from "ring3/host";
 import type { Hardware } from "./managed-function.ts";
 
@@ -11,6 +11,8 @@ import type { Hardware } from "./managed-function.ts";
 export class MachineHardware implements Hardware {
   readonly #host: Host;
   readonly #directory: string;
+  /** One change of bindings at a time, as the machine's lock has it. */
+  #turn: Promise<unknown> = Promise.resolve();
 
   constructor(host: Host, directory: string) {
     this.#host = host;
@@ -27,7 +29,19 @@ export class MachineHardware implements Hardware {
     }
   }
 
-  async take(address: string): Promise<boolean> {
+  take(address: string): Promise<boolean> {
+    return this.#inTurn(() => this.#take(address));
+  }
+
+  giveBack(address: string): Promise<boolean> {
+    return this.#inTurn(() => this.#giveBack(address));
+  }
+
+  async open(address: string, options: { readonly removalGraceMs: number }): Promise<PciFunction> {
+    return await open(address, options);
+  }
+
+  async #take(address: string): Promise<boolean> {
     const { driver } = readFunction(address, this.#host.paths);
     // Somebody bound it already, and will give it back: an administrator, or a service before this one that was killed.
     if (driver !== undefined && isVfioDriver(driver)) return false;
@@ -37,7 +51,7 @@ export class MachineHardware implements Hardware {
     return true;
   }
 
-  async giveBack(address: string): Promise<boolean> {
+  async #giveBack(address: string): Promise<boolean> {
     if (!this.taken().includes(address)) return false;
     try {
       await unbind({ addresses: [address] }, this.#host);
@@ -49,8 +63,10 @@ export class MachineHardware implements Hardware {
     return true;
   }
 
-  async open(address: string, options: { readonly removalGraceMs: number }): Promise<Awaited<ReturnType<typeof open>>> {
-    return await open(address, options);
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#turn.then(work);
+    this.#turn = done.catch(() => undefined);
+    return done;
   }
 
   #note(address: string): string {

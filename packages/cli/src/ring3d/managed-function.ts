@@ -185,7 +185,8 @@ export class ManagedFunction {
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       await this.#bringDown();
-      this.#failed(reason);
+      if ((error as { code?: unknown }).code === "FUNCTION_NOT_FOUND") this.#absent(reason);
+      else this.#failed(reason);
       return;
     }
     this.#state = "up";
@@ -285,11 +286,16 @@ export class ManagedFunction {
     void this.#inTurn(async () => {
       if (this.#served !== served) return;
       await this.#bringDown();
-      if (this.#state === "stopping") return;
-      this.#state = "removed";
-      this.#reason = reason;
-      this.#emit({ type: "removed", reason });
+      this.#absent(reason);
     });
+  }
+
+  /** It is not there: it is served as soon as the machine tells of it. */
+  #absent(reason: string): void {
+    if (this.#state === "stopping") return;
+    this.#state = "removed";
+    this.#reason = reason;
+    this.#emit({ type: "removed", reason });
   }
 
   // === Users =======================================================================================================

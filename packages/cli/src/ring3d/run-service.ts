@@ -4,7 +4,9 @@ import { watchHost } from "ring3/host";
 import type { Context } from "../context.ts";
 import { takeHangup } from "../interruption.ts";
 import { machine } from "../machine.ts";
+import { openAuditLog } from "./audit-log.ts";
 import { type Configuration, RUNTIME_DIRECTORY, socketDirectories } from "./configuration.ts";
+import { serveControl } from "./control-socket.ts";
 import { MachineHardware } from "./hardware.ts";
 import { FunctionService } from "./service.ts";
 import type { ServiceEvent } from "./service-interface.ts";
@@ -26,9 +28,13 @@ export async function runService(
   for (const directory of socketDirectories(configuration)) mkdirSync(directory, { recursive: true, mode: 0o755 });
   const hardware = await machineHardware(context);
   await using resources = new AsyncDisposableStack();
-  const machineEvents = await watchHost();
+  const machineEvents = resources.use(await watchHost());
   const service = new FunctionService(configuration, { hardware, reread, machine: machineEvents });
   resources.use(service.on((event) => say(event, context)));
+  const { audit, control, controlGroup } = configuration;
+  // Two services with one control socket are one too many: the second ends here, before it touches a function.
+  resources.use(await serveControl(service, control, { group: controlGroup }));
+  if (audit !== undefined) resources.use(openAuditLog(service, audit, { stderr: context.streams.stderr }));
   await giveBackLeftovers(configuration, hardware, context);
   resources.use(takeHangup(() => void service.reload(undefined).catch(() => undefined)));
   resources.defer(() => service.stop(reasonOf(context.signal)));

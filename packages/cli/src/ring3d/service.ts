@@ -165,7 +165,7 @@ export class FunctionService implements Service, AsyncDisposable {
   /** The service's own sockets and files cannot move under those who use them. */
   #refuseMoves(next: Configuration): void {
     const moved = (["control", "controlGroup", "metrics", "audit"] as const).filter(
-      (name) => next[name] !== this.#configuration[name],
+      (name) => JSON.stringify(next[name]) !== JSON.stringify(this.#configuration[name]),
     );
     if (moved.length === 0) return;
     const names = moved.map((name) => (name === "controlGroup" ? "control-group" : name)).join(", ");
