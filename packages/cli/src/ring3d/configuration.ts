@@ -182,7 +182,11 @@ export function settingTables(): Readonly<
   const rows = (table: SettingTable): { name: string; description: string; initial: string }[] =>
     Object.entries(table).map(([name, { description, initial, required }]) => {
       const silent = required === true ? "must be there" : "";
-      return { name, description, initial: initial === undefined ? silent : `\`${String(initial)}\`` };
+      return {
+        name,
+        description,
+        initial: initial === undefined ? silent : `\`${JSON.stringify(initial).replaceAll('"', "")}\``,
+      };
     });
   return { SERVICE: rows(SERVICE), FUNCTION: rows(FUNCTION) };
 }
