@@ -45,7 +45,8 @@ export class ControlClient implements Disposable {
       if (event !== undefined) continue;
       if (error === undefined) return result as Answer;
       if (error.code === "USAGE") throw new UsageError(error.message);
-      throw new Ring3Error(error.code, error.message);
+      // The service's errors have their code in front of their sentence, as ours will.
+      throw new Ring3Error(error.code, error.message.replace(`${error.code}: `, ""));
     }
   }
 

@@ -9,7 +9,7 @@ import type { FunctionStatus, UserSession } from "./service-interface.ts";
 export const CONTROL_PROTOCOL = 1;
 /** A line of a client that is longer comes from nobody who controls. */
 export const MAXIMUM_REQUEST_BYTES = 16_384;
-export const DEFAULT_CONTROL_PATH = "/run/ring3/control.sock";
+export const DEFAULT_CONTROL_PATH: string = "/run/ring3/control.sock";
 
 export type ControlRequest =
   | { readonly request: "status" }
