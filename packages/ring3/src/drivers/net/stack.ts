@@ -90,6 +90,8 @@ export interface StackStatistics {
 const BURST = 64;
 const TICK_MS = 1000;
 const RETRY_MS = 1;
+/** For a last word to a DHCP server, whose neighbour's answer may take its time. */
+const RELEASE_PATIENCE_MS = 1000;
 /** Ephemeral ports, RFC 6335, section 6. */
 const FIRST_EPHEMERAL = 49_152;
 const EPHEMERAL_PORTS = 16_384;
@@ -135,6 +137,7 @@ export class Stack implements AsyncDisposable {
   #polling = false;
   #loop: Promise<void> = Promise.resolve();
   #failure: Error | undefined;
+  #ended: Promise<void> | undefined;
 
   private constructor(device: NetDevice, options: StackOptions) {
     const queue = device.queues[options.queue ?? 0];
@@ -581,13 +584,13 @@ export class Stack implements AsyncDisposable {
   }
 
   /** Gives a lease back, closes every endpoint, and lets go of the queue. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#closing.signal.aborted) return;
-    const release = this.#working() ? this.#dhcp?.release(this.#clock.now()) : undefined;
-    if (release !== undefined) {
-      this.#sendDhcp(release);
-      this.#flushGuarded();
-    }
+  [Symbol.asyncDispose](): Promise<void> {
+    this.#ended ??= this.#finish();
+    return this.#ended;
+  }
+
+  async #finish(): Promise<void> {
+    await this.#giveBack();
     const closed = new Ring3Error("NET_CLOSED", "the stack was closed");
     this.#closing.abort(closed);
     this.#removed[Symbol.dispose]();
@@ -597,5 +600,28 @@ export class Stack implements AsyncDisposable {
     for (const { reject } of this.#configured.splice(0)) reject(closed);
     this.#output[Symbol.dispose]();
     this.#packets[Symbol.dispose]();
+  }
+
+  /**
+   * Tells the server that its lease is free, and stays until that has left: the server may have to be asked for its Ethernet
+   * address first, and who closes the stack closes the device next.
+   */
+  async #giveBack(): Promise<void> {
+    const message = this.#working() ? this.#dhcp?.release(this.#clock.now()) : undefined;
+    if (message === undefined) return;
+    const deadline = this.#clock.now() + RELEASE_PATIENCE_MS;
+    this.#sendDhcp(message);
+    this.#flushGuarded();
+    try {
+      const { neighbours, transmit } = this.#output;
+      while (this.#working() && (neighbours.busy || transmit.waiting > 0 || this.#queue.txPending() > 0)) {
+        if (this.#clock.now() >= deadline) return;
+        await sleep(this.#clock, RETRY_MS);
+        this.poll();
+      }
+    } catch (error) {
+      // The device has ended meanwhile: the lease runs out by itself.
+      if (!isRing3Error(error)) throw error;
+    }
   }
 }
