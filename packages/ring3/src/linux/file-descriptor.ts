@@ -3,6 +3,8 @@ import { Ring3Error } from "../binary/error.ts";
 import * as native from "./native.ts";
 
 const O_CLOEXEC = 0o2000000;
+const F_SETFD = 2;
+const FD_CLOEXEC = 1;
 const F_DUPFD_CLOEXEC = 1030;
 
 /** What `FileDescriptor.open` takes; `O_CLOEXEC` is always added. */
@@ -35,6 +37,12 @@ export class FileDescriptor implements Disposable {
     return new FileDescriptor(native.systemCall(`open ${path}`, () => native.open(path, flags | O_CLOEXEC, mode), fix));
   }
 
+  /** Takes over `number`, which this process was started with, and keeps it from the programs that it starts. */
+  static inherited(number: number): FileDescriptor {
+    native.systemCall(`fcntl F_SETFD ${number}`, () => native.fcntl(number, F_SETFD, FD_CLOEXEC));
+    return new FileDescriptor(number);
+  }
+
   /** The two ends of a pipe: what is written to `write` comes out of `read`. Neither blocks. */
   static pipe(): { readonly read: FileDescriptor; readonly write: FileDescriptor } {
     const ends = new Int32Array(2);
@@ -63,6 +71,14 @@ export class FileDescriptor implements Disposable {
   closesAfter(dependent: Disposable): () => void {
     this.#dependents.add(dependent);
     return () => void this.#dependents.delete(dependent);
+  }
+
+  /** Gives the descriptor up without closing it: whoever takes the number closes it. Throws `FD_CLOSED`. */
+  release(): number {
+    const { number } = this;
+    for (const dependent of [...this.#dependents]) dependent[Symbol.dispose]();
+    this.#open = false;
+    return number;
   }
 
   /** Closes it; a second call does nothing. */

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { fchmodSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { fchmodSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -14,6 +14,7 @@ import { createMemoryFile } from "./memory-file.ts";
 import { pageSize } from "./memory-map.ts";
 import { waitReadable, watch } from "./poller.ts";
 import { probeListener, UnixListener, UnixSocket } from "./sockets.ts";
+import * as native from "./native.ts";
 import { DeviceWindow } from "./windows.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "ring3-sockets-"));
@@ -189,4 +190,72 @@ test("whether somebody listens", () => {
   listener[Symbol.dispose]();
   assert.equal(probeListener(path), "dead");
   rmSync(directory, { recursive: true });
+});
+
+test("a peer's groups are those that it had", () => {
+  const [left, right] = UnixSocket.pair();
+  using _left = left;
+  using _right = right;
+  const sorted = (groups: readonly number[]): number[] => groups.toSorted((a, b) => a - b);
+  // Node adds the effective group, which the kernel does not count among them.
+  const own = new Set([...left.peerGroups(), process.getegid?.() ?? 0]);
+  assert.deepEqual(sorted([...own]), sorted([...new Set(process.getgroups?.())]));
+});
+
+test("more groups than there is room for at first", { skip: process.getuid?.() === 0 ? false : "needs root" }, () => {
+  const program = `
+    import { UnixSocket } from ${JSON.stringify(join(import.meta.dirname, "sockets.ts"))};
+    const groups = Array.from({ length: 300 }, (_, index) => 5000 + index);
+    process.setgroups(groups);
+    const [left] = UnixSocket.pair();
+    if (String(left.peerGroups()) !== String(groups)) throw new Error(String(left.peerGroups()));`;
+  const script = join(folder, "groups.mjs");
+  writeFileSync(script, program);
+  const { status, stderr } = spawnSync(process.execPath, [script], { encoding: "utf8" });
+  assert.equal(status, 0, stderr);
+});
+
+/** A datagram socket at an address, as the service manager's. */
+function receiver(address: Uint8Array): UnixSocket {
+  const AF_UNIX = 1;
+  const SOCK_DGRAM = 2;
+  const number = native.systemCall("socket", () => native.socket(AF_UNIX, SOCK_DGRAM, 0));
+  native.systemCall("bind", () => native.bind(number, address, address.length));
+  return new UnixSocket(new FileDescriptor(number));
+}
+
+test("datagrams keep their ends, at a path and at an abstract name", () => {
+  const path = join(folder, "datagrams");
+  const name = `@ring3-test-${process.pid}`;
+  const addresses = [
+    [path, text(`\x01\0${path}\0`)],
+    [name, text(`\x01\0\0${name.slice(1)}`)],
+  ] as const;
+  for (const [to, address] of addresses) {
+    using there = receiver(address);
+    using here = UnixSocket.connect(to, "datagram");
+    assert.equal(here.send([text("READY=1\n"), text("STATUS=x")]), 16);
+    here.send([text("second")]);
+    const into = new Uint8Array(100);
+    for (const expected of ["READY=1\nSTATUS=x", "second"]) {
+      const { size } = there.receive(into);
+      assert.equal(new TextDecoder().decode(into.subarray(0, size)), expected);
+    }
+  }
+  assert.throws(() => UnixSocket.connect("@nobody-there", "datagram"), { errno: "ECONNREFUSED" });
+});
+
+test("a descriptor that is given up stays open, and one that was inherited is not passed on", () => {
+  const pipe = FileDescriptor.pipe();
+  using _write = pipe.write;
+  const { read } = pipe;
+  const number = read.release();
+  assert.throws(() => read.number, { code: "FD_CLOSED" });
+  read.close();
+  native.fcntl(number, 2, 0);
+  const flags = (): string => /^flags:\s*(\d+)/m.exec(readFileSync(`/proc/self/fdinfo/${number}`, "utf8"))?.[1] ?? "";
+  assert.equal(Number.parseInt(flags(), 8) & 0o2000000, 0);
+  using again = FileDescriptor.inherited(number);
+  assert.equal(Number.parseInt(flags(), 8) & 0o2000000, 0o2000000);
+  assert.equal(again.number, number);
 });

@@ -6,9 +6,10 @@ import { FileDescriptor, OPEN } from "./file-descriptor.ts";
 import * as native from "./native.ts";
 
 const AF_UNIX = 1;
-const SOCK = { stream: 1, seqpacket: 5, CLOEXEC: 0o2000000 } as const;
+const SOCK = { stream: 1, datagram: 2, seqpacket: 5, CLOEXEC: 0o2000000 } as const;
 const SOL_SOCKET = 1;
 const SO_PEERCRED = 17;
+const SO_PEERGROUPS = 59;
 const SCM_RIGHTS = 1;
 const MSG = { CTRUNC: 0x08, DONTWAIT: 0x40, NOSIGNAL: 0x4000, CMSG_CLOEXEC: 0x4000_0000 } as const;
 /** The kernel takes no more descriptors in one message. */
@@ -21,7 +22,7 @@ const HEADER = { SIZE: 56, VECTOR: 16, VECTOR_COUNT: 24, CONTROL: 32, CONTROL_SI
 const CONTROL = { LEVEL: 8, TYPE: 12, DATA: 16 } as const;
 const MAXIMUM_PARTS = 16;
 
-export type SocketKind = "stream" | "seqpacket";
+export type SocketKind = "stream" | "datagram" | "seqpacket";
 
 /** Who is at the other end, as the kernel says. */
 export interface PeerCredentials {
@@ -61,11 +62,11 @@ export class UnixSocket implements Disposable {
     return [new UnixSocket(new FileDescriptor(fds[0] ?? -1)), new UnixSocket(new FileDescriptor(fds[1] ?? -1))];
   }
 
-  /** Connects to the socket at `path`. */
+  /** Connects to the socket at `path`. For datagrams `@NAME` is an abstract name, as systemd writes it. */
   static connect(path: string, kind: SocketKind = "stream"): UnixSocket {
     const fd = newSocket(kind);
     try {
-      const address = socketAddress(path);
+      const address = kind === "datagram" && path.startsWith("@") ? abstractAddress(path) : socketAddress(path);
       native.systemCall(
         `connect ${path}`,
         () => native.connect(fd.number, address, address.length),
@@ -109,6 +110,27 @@ export class UnixSocket implements Disposable {
       native.getsockopt(number, SOL_SOCKET, SO_PEERCRED, new Uint8Array(value.buffer), new Uint8Array(length.buffer)),
     );
     return { pid: value[0] ?? 0, uid: value[1] ?? 0, gid: value[2] ?? 0 };
+  }
+
+  /** The supplementary groups that the peer had when it connected. */
+  peerGroups(): readonly number[] {
+    const number = this.fd.number;
+    const length = new Uint32Array(1);
+    for (let room = 64; ; room = (length[0] ?? 0) / 4) {
+      const groups = new Uint32Array(room);
+      length[0] = groups.byteLength;
+      const result = native.reportedCall("getsockopt SO_PEERGROUPS", () =>
+        native.getsockopt(
+          number,
+          SOL_SOCKET,
+          SO_PEERGROUPS,
+          new Uint8Array(groups.buffer),
+          new Uint8Array(length.buffer),
+        ),
+      );
+      if (result === 0) return [...groups.subarray(0, (length[0] ?? 0) / 4)];
+      if (result !== -ERRNO.ERANGE[0]) throw systemCallError("getsockopt SO_PEERGROUPS", -result);
+    }
   }
 
   /** Ends both directions; the peer reads the end, and so does whoever waits here. */
@@ -281,5 +303,12 @@ function socketAddress(path: string): Uint8Array {
   const address = new Uint8Array(2 + bytes.length + 1);
   address[0] = AF_UNIX;
   address.set(bytes, 2);
+  return address;
+}
+
+/** A NUL stands in front of an abstract name, and it ends with the address, unix(7). */
+function abstractAddress(name: string): Uint8Array {
+  const address = socketAddress(name).slice(0, -1);
+  address[2] = 0;
   return address;
 }

@@ -1,13 +1,12 @@
 // Serves a virtual function at a UNIX socket, to one client at a time. Clients that connect are heard first: who says
 // nothing gets nothing and holds up nobody, and who comes while another uses the function is told so.
 import { isRing3Error, Ring3Error } from "../binary/error.ts";
-import { type PeerCredentials, type UnixSocket, type Watch, watch } from "../linux/index.ts";
+import { type PeerCredentials, ServerSocket, type UnixSocket, type Watch, watch } from "../linux/index.ts";
 import type { VirtualFunction } from "../virtual/function.ts";
 import { type Attended, attendance } from "./server-attendance.ts";
 import type { ServeOptions, ServerEvent, ServerStatistics, StateStore } from "./server-options.ts";
 import { refusal } from "./server-refusal.ts";
 import { Session, type SessionHost } from "./server-session.ts";
-import { ServerSocket } from "./server-socket.ts";
 import { StateFile } from "./server-state.ts";
 import { Counters } from "./server-statistics.ts";
 

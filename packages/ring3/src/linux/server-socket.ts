@@ -2,11 +2,12 @@
 // never from one that lives, and removed at the end if it is still ours.
 import { chmodSync, chownSync, fchmodSync, lstatSync, renameSync, type Stats, unlinkSync } from "node:fs";
 import { Ring3Error } from "../binary/error.ts";
-import { probeListener, UnixListener } from "../linux/index.ts";
+import { probeListener, UnixListener } from "./sockets.ts";
 
-export interface SocketOptions {
+export interface ServerSocketOptions {
+  /** Permissions of the path; connecting needs the right to write. */
   readonly mode: number;
-  readonly owner: { readonly uid: number; readonly gid: number } | undefined;
+  readonly owner?: { readonly uid: number; readonly gid: number } | undefined;
 }
 
 /** A listening socket at a path. Disposal closes it and removes the path, unless somebody else's socket is there by now. */
@@ -16,7 +17,7 @@ export class ServerSocket implements Disposable {
   readonly #made: Stats;
 
   /** Throws `SOCKET_IN_USE` where a server listens at `path`, `SOCKET_PATH_TAKEN` where it is no socket. */
-  constructor(path: string, { mode, owner }: SocketOptions) {
+  constructor(path: string, { mode, owner }: ServerSocketOptions) {
     this.path = path;
     removeStale(path);
     // A new socket's permissions are those of its descriptor, less the umask: nobody else gets in before they are set.
