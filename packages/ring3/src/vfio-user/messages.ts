@@ -80,6 +80,8 @@ export interface Capabilities {
   readonly write_multiple?: boolean;
   /** ring3's own: a server that says `false` to a client that proposes it wants to answer each write to a BAR. */
   readonly posted_writes?: boolean;
+  /** ring3's own: a client that proposes it takes a sentence as the payload of the error that VERSION is answered with. */
+  readonly refusal_text?: boolean;
 }
 
 /** JSON `{"capabilities": {...}}` with a terminating NUL may follow. */

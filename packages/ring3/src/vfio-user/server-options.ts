@@ -12,6 +12,12 @@ export interface StateStore {
   save(state: Uint8Array): void;
 }
 
+/** Who asks for a function. */
+export interface ConnectingPeer extends PeerCredentials {
+  /** Its additional groups, asked of the kernel at each call; `undefined` where that does not tell. */
+  groups(): readonly number[] | undefined;
+}
+
 /** How a function is served. */
 export interface ServeOptions {
   /** Permissions of the socket; 0o600 by default. */
@@ -20,6 +26,11 @@ export interface ServeOptions {
   readonly owner?: { readonly uid: number; readonly gid: number };
   /** Users who may connect; whoever the socket's permissions let by default. */
   readonly allowUids?: readonly number[];
+  /**
+   * Called with each client that says hello and is one of `allowUids`. A `Ring3Error` that it throws refuses the client, with its `errno`
+   * and its sentence, which the event `refused` and the error of a client of ring3's say.
+   */
+  readonly admit?: (peer: ConnectingPeer) => void;
   /** Whether the function stays as it is when a client leaves; otherwise it is reset, and the next finds it as new. */
   readonly keepState?: boolean;
   /**

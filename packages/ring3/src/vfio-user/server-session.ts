@@ -2,7 +2,7 @@
 // accesses) take microseconds only if nothing is decoded, allocated or awaited for them; and whatever a client sends or
 // leaves unsent, nobody else waits for it.
 import { isRing3Error, Ring3Error } from "../binary/error.ts";
-import { ERRNO, type FileDescriptor, type PeerCredentials, UnixSocket, type Watch, watch } from "../linux/index.ts";
+import { ERRNO, type FileDescriptor, UnixSocket, type Watch, watch } from "../linux/index.ts";
 import type { VirtualFunction } from "../virtual/function.ts";
 import { Connection, type Message, type Reply } from "./connection.ts";
 import { closeAll } from "./framing.ts";
@@ -11,7 +11,7 @@ import { attendance } from "./server-attendance.ts";
 import { type Answer, ServerCommands } from "./server-commands.ts";
 import type { ClientExchange } from "./server-dma.ts";
 import { type ExchangeHost, Exchanges } from "./server-exchange.ts";
-import type { ServeOptions } from "./server-options.ts";
+import type { ConnectingPeer, ServeOptions } from "./server-options.ts";
 import { PollLoop } from "./server-polling.ts";
 import { errnoOf, refusal } from "./server-refusal.ts";
 import { RegisterAccesses, type RegisterHost } from "./server-registers.ts";
@@ -48,10 +48,11 @@ const QUICK_MS = 0.1;
 const WASTED_LOOKS = 3;
 /** Times the client's time-out, for the rest of a message whose beginning came and for replies to be read. */
 const STUCK_FACTOR = 5;
+const MAXIMUM_TEXT_BYTES = 1024;
 const NOTHING: Uint8Array = new Uint8Array(0);
 
 export class Session implements ClientExchange, RegisterHost, ExchangeHost {
-  readonly peer: PeerCredentials;
+  readonly peer: ConnectingPeer;
   readonly connection: Connection;
   readonly #host: SessionHost;
   readonly #fn: VirtualFunction;
@@ -72,6 +73,8 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost {
   /** The answer to a command takes its time. */
   #waiting = false;
   #broken: Ring3Error | undefined;
+  #reason = "";
+  readonly #onEnd: (() => void)[] = [];
   #stuckTimer: NodeJS.Timeout | undefined;
   /** How far sending and receiving were when the timer was set. */
   #stuckAt = 0;
@@ -81,8 +84,8 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost {
   maximumTransferBytes: number = DEFAULT_TRANSFER_BYTES;
 
   /** Takes over a connected socket. */
-  constructor(socket: UnixSocket, peer: PeerCredentials, host: SessionHost) {
-    this.peer = peer;
+  constructor(socket: UnixSocket, host: SessionHost) {
+    this.peer = { ...socket.peerCredentials(), groups: () => socket.peerGroups() };
     this.#host = host;
     this.#fn = host.fn;
     this.#counters = host.counters;
@@ -204,11 +207,23 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost {
     this.#twin?.[Symbol.dispose]();
     this.connection[Symbol.dispose]();
     this.#host.ended(this, reason);
+    for (const tell of this.#onEnd) tell();
   }
 
-  /** Answers the greeting, when it comes, with an error. */
-  #refuse(message: Request, error: unknown): void {
-    this.#answerError(message, error);
+  /** Ends the session from outside: at once, or as soon as nobody is at work for it. Resolves when it has ended. */
+  end(reason: string): Promise<void> {
+    if (this.#state === "closed") return Promise.resolve();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#onEnd.push(resolve);
+    if (this.busy) this.breakOff(new Ring3Error("SESSION_ENDED", reason), reason);
+    else this.close(reason);
+    return promise;
+  }
+
+  /** Answers the greeting with an error, and with its sentence where the client takes one. */
+  #refuse(message: Request, error: unknown, proposal?: Proposal): void {
+    const text = isRing3Error(error) && proposal?.takesRefusalText === true ? sentenceOf(error) : undefined;
+    this.#answerError(message, error, text);
     this.close(isRing3Error(error) ? error.message : String(error));
   }
 
@@ -247,7 +262,7 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost {
     } finally {
       this.#pumping = false;
     }
-    if (this.#broken !== undefined) this.close(this.#broken.message);
+    if (this.#broken !== undefined) this.close(this.#reason);
     else if (this.#stuck || this.#stuckTimer !== undefined) this.#watchStuck();
   }
 
@@ -425,14 +440,15 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost {
     this.#trace?.sent(message.command, "reply", message.id, HEADER_SIZE + answer.size, answer.fds?.length);
   }
 
-  #answerError(message: Request, error: unknown): void {
+  #answerError(message: Request, error: unknown, text: Uint8Array = NOTHING): void {
     this.#counters.errorReplies++;
     if ((message.flags & HeaderFlag.NO_REPLY) !== 0) return;
     const errno = errnoOf(error);
     if (this.nested) this.connection.replyMeanwhile(message, NOTHING, { errno, timeoutMs: this.#timeoutMs });
-    else this.connection.reply(message.id, message.command, 0, errno);
-    this.#counters.bytesSent += HEADER_SIZE;
-    this.#trace?.sent(message.command, "reply", message.id, HEADER_SIZE, 0, errno);
+    else this.connection.refuse(message.id, message.command, errno, text);
+    const size = HEADER_SIZE + text.length;
+    this.#counters.bytesSent += size;
+    this.#trace?.sent(message.command, "reply", message.id, size, 0, errno);
   }
 
   #greet(message: Message): void {
@@ -456,7 +472,7 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost {
     try {
       this.#host.admit(this);
     } catch (error) {
-      this.#refuse(message, error);
+      this.#refuse(message, error, proposal);
       return;
     }
     this.#open(message, proposal);
@@ -529,10 +545,18 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost {
   }
 
   /** The connection is of no use any more: it ends as soon as nobody is inside it. */
-  breakOff(error: unknown): void {
-    this.#broken ??= asRing3Error(error);
-    if (!this.#pumping) setImmediate(() => this.close((this.#broken as Ring3Error).message));
+  breakOff(error: unknown, reason?: string): void {
+    if (this.#broken === undefined) {
+      this.#broken = asRing3Error(error);
+      this.#reason = reason ?? this.#broken.message;
+    }
+    if (!this.#pumping) setImmediate(() => this.close(this.#reason));
   }
+}
+
+/** What an error says, for the other side. */
+function sentenceOf(error: Ring3Error): Uint8Array {
+  return new TextEncoder().encode(error.message.slice(error.code.length + 2)).subarray(0, MAXIMUM_TEXT_BYTES);
 }
 
 function asRing3Error(error: unknown): Ring3Error {

@@ -19,6 +19,8 @@ export interface Proposal {
   /** Without any JSON, as SPDK's client, which wants a descriptor for each area of a region. */
   readonly bare: boolean;
   readonly payloadBytes: number;
+  /** Whether an error may have a sentence behind its header. */
+  readonly takesRefusalText: boolean;
 }
 
 /** Reads a VERSION request. Throws `EINVAL` where it is malformed or of another major version. */
@@ -42,6 +44,7 @@ export function readProposal(payload: Uint8Array): Proposal {
     names: new Set(Object.keys(capabilities)),
     bare: text === "",
     payloadBytes: payload.length,
+    takesRefusalText: capabilities.refusal_text === true,
   };
 }
 

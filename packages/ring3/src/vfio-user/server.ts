@@ -101,6 +101,15 @@ export class FunctionServer implements AsyncDisposable {
     return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
   }
 
+  /**
+   * Takes the function from its client, as if that had left, and goes on listening: the event `disconnected` says `reason`.
+   * Resolves once the function can be used again; at once where nobody uses it.
+   */
+  async disconnect(reason: string): Promise<void> {
+    await this.#current?.end(reason);
+    await this.fn.settling;
+  }
+
   /** Disconnects the client, removes the socket, and saves the state where that is wanted. */
   close(): Promise<void> {
     if (this.#closed) return Promise.resolve();
@@ -146,13 +155,13 @@ export class FunctionServer implements AsyncDisposable {
   #hear(socket: UnixSocket): void {
     const waiting = this.#sessions.size - (this.#current === undefined ? 0 : 1);
     try {
-      const peer = socket.peerCredentials();
       if (waiting >= MAXIMUM_WAITING) {
+        const peer = socket.peerCredentials();
         socket[Symbol.dispose]();
         this.#refused(peer, "too many clients are connected and say nothing");
         return;
       }
-      const session = new Session(socket, peer, this.#sessionHost);
+      const session = new Session(socket, this.#sessionHost);
       const timer = setTimeout(() => session.close("it said nothing"), GREETING_MS);
       timer.unref();
       this.#sessions.set(session, timer);
@@ -164,10 +173,14 @@ export class FunctionServer implements AsyncDisposable {
 
   #admit(session: Session): void {
     const { peer } = session;
-    const { allowUids } = this.#options;
+    const { allowUids, admit } = this.#options;
     if (allowUids !== undefined && !allowUids.includes(peer.uid)) {
-      throw refusal("EACCES", `uid ${peer.uid} is not among those that may connect (${allowUids.join(", ")})`);
+      throw refusal(
+        "EACCES",
+        `uid ${peer.uid} is not among those that may connect; whoever serves the function can let it in`,
+      );
     }
+    admit?.(peer);
     // The present client may be gone already, and the event loop has not told.
     if (this.#current !== undefined && !this.#current.hungUp()) {
       const { pid, uid } = this.#current.peer;
@@ -185,7 +198,7 @@ export class FunctionServer implements AsyncDisposable {
     clearTimeout(this.#sessions.get(session));
     this.#sessions.set(session, undefined);
     this.#counters.connections++;
-    this.#emit({ type: "connected", ...peer });
+    this.#emit({ type: "connected", pid: peer.pid, uid: peer.uid, gid: peer.gid });
   }
 
   #ended(session: Session, reason: string): void {
