@@ -50,24 +50,28 @@ functions:
 `;
 }
 
-/** Starts ring3d as root and resolves with its pid, once it says that it is ready. */
-async function start(): Promise<number> {
+/** A service that runs as root. Disposal kills it, so that a test that fails leaves none behind. */
+interface RunningService extends AsyncDisposable {
+  readonly pid: number;
+  /** Sends a signal, and resolves once the process has ended. */
+  end(signal: "TERM" | "KILL"): Promise<void>;
+}
+
+/** Starts ring3d as root and resolves once it says that it is ready. */
+async function start(): Promise<RunningService> {
   const script = `rm -f ${PLACE}/out; mkfifo ${PLACE}/out
 node ${RING3} daemon --config ${FILE} > ${PLACE}/out 2>> ${PLACE}/log < /dev/null & echo $!
 exec 3< ${PLACE}/out; read line <&3; cat <&3 > /dev/null 2>&1 & test "$line" = "ring3d is ready"`;
   const { code, stdout } = await asRoot(script);
   assert.equal(code, 0, `ring3d did not start:\n${await rootOutput(`cat ${PLACE}/log`)}`);
   const pid = Number(stdout.trim());
-  running.add(pid);
-  return pid;
-}
-
-/** Sends a signal, and resolves once the process has ended. */
-async function end(pid: number, signal: "TERM" | "KILL"): Promise<void> {
-  await rootOutput(
-    `kill -${signal} ${pid}; timeout 120 sh -c 'while readlink /proc/${pid}/exe; do usleep 20000; done > /dev/null'`,
-  );
-  running.delete(pid);
+  let running = true;
+  const end = async (signal: "TERM" | "KILL"): Promise<void> => {
+    running = false;
+    const gone = `timeout 120 sh -c 'while readlink /proc/${pid}/exe; do usleep 20000; done > /dev/null'`;
+    await rootOutput(`kill -${signal} ${pid}; ${gone}`);
+  };
+  return { pid, end, [Symbol.asyncDispose]: async () => (running ? await end("KILL") : undefined) };
 }
 
 async function asOther(words: string): Promise<{ code: number | null; stdout: string; stderr: string }> {
@@ -87,20 +91,19 @@ function counting(first: number, bytes: number): Uint8Array {
 before(async () => {
   await bind(disk, "nvme");
   for (const address of [edu, vf]) await bind(address, "none");
+  // The virtual function waits for its parent.
+  const parent = FUNCTIONS.igb.address;
+  await rootOutput(`ip link set $(ls /sys/bus/pci/devices/${parent}/net) up`);
   await rootOutput(`mkdir -p ${PLACE}; cat > ${FILE} <<'END'\n${configuration("[user]")}END`);
 });
 
-/** Services that run; a test that failed may have left one. */
-const running = new Set<number>();
-
 after(async () => {
-  for (const pid of running) await asRoot(`kill -KILL ${pid}`);
   await rootOutput(`rm -rf ${PLACE}`);
   await bindStandard();
 });
 
 test("two users, one service: each drives its own functions, and gets at no other's", async () => {
-  const pid = await start();
+  await using service = await start();
   const drivers = [disk, edu, vf].map(driverOf);
   assert.deepEqual(drivers, ["vfio-pci", "vfio-pci", "vfio-pci"], await rootOutput(`cat ${PLACE}/log`));
   for (const address of [disk, edu, vf]) await assert.rejects(() => open(address), { code: "PERMISSION_DENIED" });
@@ -125,30 +128,30 @@ test("two users, one service: each drives its own functions, and gets at no othe
   assert.equal(info.code, 0, info.stderr);
   assert.match(info.stdout, /"mac": "/);
   // The control socket is the administrator's.
-  await end(pid, "TERM");
+  await service.end("TERM");
   assert.deepEqual([driverOf(disk), driverOf(edu), driverOf(vf)], ["nvme", undefined, undefined]);
   assert.ok(!existsSync(`${PLACE}/disk.sock`));
 });
 
 test("a service that is killed: its users get a clear error, and the next one takes over what it left, clean", async () => {
-  const pid = await start();
+  await using service = await start();
   const user = spawn(process.execPath, [clientScript, `${PLACE}/disk.sock`], { stdio: ["ignore", "pipe", "pipe"] });
   const said = text(user);
   const gone = once(user, "close");
   await Promise.race([once(user.stdout, "data"), gone.then(() => assert.fail(said.stderr))]);
-  await end(pid, "KILL");
+  await service.end("KILL");
   const [code, signal] = (await gone) as [number | null, string | null];
   assert.deepEqual([code, signal], [1, null], said.stderr);
   assert.match(said.stderr, /CONNECTION_LOST|FUNCTION_REMOVED|PEER_GONE/);
   assert.equal(driverOf(disk), "vfio-pci");
 
-  const next = await start();
+  await using next = await start();
   {
     await using fn = await connect(`${PLACE}/disk.sock`);
     await using nvme = await NvmeDriver.start(fn);
     assert.deepEqual(Buffer.from(await nvme.namespace(1).read(64, 1)), Buffer.from(counting(64 * 512, 512)));
   }
-  await end(next, "KILL");
+  await next.end("KILL");
   // Without another service, what is left is given back by hand, or by systemd.
   const back = await rootOutput(`node ${RING3} daemon --give-back --json`);
   assert.deepEqual((JSON.parse(back) as { returned: string[] }).returned.toSorted(), [disk, edu, vf].toSorted());
@@ -156,7 +159,7 @@ test("a service that is killed: its users get a clear error, and the next one ta
 });
 
 test("a function comes, goes and comes again under the service; users of others notice nothing", async () => {
-  const pid = await start();
+  await using service = await start();
   await using fn = await connect(`${PLACE}/disk.sock`);
   await using nvme = await NvmeDriver.start(fn);
   for (let round = 0; round < 2; round++) {
@@ -181,21 +184,21 @@ test("a function comes, goes and comes again under the service; users of others 
   assert.deepEqual(Buffer.from(await nvme.namespace(1).read(5, 1)), Buffer.from(counting(5 * 512, 512)));
   await nvme[Symbol.asyncDispose]();
   await fn[Symbol.asyncDispose]();
-  await end(pid, "TERM");
+  await service.end("TERM");
 });
 
 test("a new configuration takes effect while users stay", async () => {
-  const pid = await start();
+  await using service = await start();
   await using fn = await connect(`${PLACE}/disk.sock`);
   await using nvme = await NvmeDriver.start(fn);
   const log = follow(`${PLACE}/log`);
-  await rootOutput(`cat > ${FILE} <<'END'\n${configuration("[user, other]")}END\nkill -HUP ${pid}`);
+  await rootOutput(`cat > ${FILE} <<'END'\n${configuration("[user, other]")}END\nkill -HUP ${service.pid}`);
   await log.line(/reloaded .*changed \["disk"\]/);
   log[Symbol.dispose]();
   assert.deepEqual(Buffer.from(await nvme.namespace(1).read(9, 1)), Buffer.from(counting(9 * 512, 512)));
   await nvme[Symbol.asyncDispose]();
   await fn[Symbol.asyncDispose]();
-  await end(pid, "TERM");
+  await service.end("TERM");
 });
 
 function text({ stderr }: ChildProcess): { stderr: string } {
