@@ -2,8 +2,10 @@
 // another, tried again when something fails, and given back. What it needs of the machine comes from outside.
 import { type PciFunction, Ring3Error } from "ring3";
 import { linux, type MediatedFunction, type MediationObserver, mediate, strict, vfio2010 } from "ring3/mediation";
+import type { NoticeBroker } from "ring3/notices";
 import { type ConnectingPeer, type FunctionServer, type ServerEvent, serve } from "ring3/vfio-user";
 import type { FunctionSettings } from "./configuration.ts";
+import { FunctionNotices } from "./function-notices.ts";
 import { socketAccess } from "./function-socket.ts";
 import { beginTrace, type FunctionTrace } from "./function-trace.ts";
 import type { FunctionState, FunctionStatus, ServiceEvent, UserSession } from "./service-interface.ts";
@@ -29,12 +31,14 @@ export interface ManagedOptions {
   readonly hardware: Hardware;
   /** Without the name of the function. */
   readonly emit: (event: FunctionEvent) => void;
+  /** Tells users what is about to happen. */
+  readonly notices: NoticeBroker;
   /** The users' sockets by path where somebody else listens already, as systemd does. */
   readonly listenFd?: ((path: string) => number | undefined) | undefined;
 }
 
 type Without<E, K extends string> = E extends unknown ? Omit<E, K> : never;
-type FunctionEvent = Without<Extract<ServiceEvent, { readonly function: string }>, "function">;
+export type FunctionEvent = Without<Extract<ServiceEvent, { readonly function: string }>, "function">;
 
 /** What there is while a function is served. */
 interface Served {
@@ -51,7 +55,8 @@ export class ManagedFunction {
   readonly #hardware: Hardware;
   readonly #emit: ManagedOptions["emit"];
   readonly #options: ManagedOptions;
-  readonly #sessions: UserSession[] = [];
+  readonly #sessions: (UserSession & { readonly opening: Disposable })[] = [];
+  readonly #notices: FunctionNotices;
   #served: Served | undefined;
   #state: "starting" | "up" | "failed" | "removed" | "stopping" = "starting";
   #reason: string | undefined;
@@ -69,10 +74,20 @@ export class ManagedFunction {
     this.#options = options;
     this.#hardware = options.hardware;
     this.#emit = options.emit;
+    this.#notices = new FunctionNotices(settings.name, options.notices, {
+      emit: options.emit,
+      reset: async () => await this.#served?.mediated.resetByUser(),
+      disconnect: async (reason) => await this.#served?.server.disconnect(reason),
+    });
   }
 
   get settings(): FunctionSettings {
     return this.#next ?? this.#settings;
+  }
+
+  /** Those who use it now. */
+  get users(): readonly UserSession[] {
+    return this.#sessions.map(({ pid, uid, gid, sinceMs }) => ({ pid, uid, gid, sinceMs }));
   }
 
   get status(): FunctionStatus {
@@ -86,7 +101,7 @@ export class ManagedFunction {
       reason: served?.mediated.spoilt?.message ?? this.#reason,
       ids: this.#ids,
       rules,
-      users: [...this.#sessions],
+      users: this.users,
       waiting: 0,
       lockedBytes: served?.mediated.lockedBytes ?? 0,
       lockLimit,
@@ -109,7 +124,7 @@ export class ManagedFunction {
 
   /** Takes the function from its users; resolves with them, once it is reset. */
   async kick(reason: string): Promise<readonly UserSession[]> {
-    const users = [...this.#sessions];
+    const { users } = this;
     await this.#served?.server.disconnect(reason);
     return users;
   }
@@ -190,6 +205,7 @@ export class ManagedFunction {
       return;
     }
     this.#state = "up";
+    this.#notices.returned();
     this.#reason = undefined;
     this.#retryMs = FIRST_RETRY_MS;
     this.#emit({ type: "ready" });
@@ -309,8 +325,9 @@ export class ManagedFunction {
         { errno: "EACCES" },
       );
     }
-    if (this.#removing || this.#state !== "up") {
-      throw new Ring3Error("FUNCTION_REMOVED", `${name} is being removed`, { errno: "ENODEV" });
+    this.#notices.checkOpenable();
+    if (this.#state !== "up") {
+      throw new Ring3Error("FUNCTION_BUSY", `${name} is being taken out of service`, { errno: "EBUSY" });
     }
   }
 
@@ -318,13 +335,14 @@ export class ManagedFunction {
     switch (event.type) {
       case "connected": {
         const { pid, uid, gid } = event;
-        this.#sessions.push({ pid, uid, gid, sinceMs: Date.now() });
+        this.#sessions.push({ pid, uid, gid, sinceMs: Date.now(), opening: this.#notices.opened({ pid, uid }) });
         this.#emit({ type: "opened", pid, uid, gid });
         return;
       }
       case "disconnected": {
         const at = this.#sessions.findIndex(({ pid }) => pid === event.pid);
         const [session] = at < 0 ? [] : this.#sessions.splice(at, 1);
+        session?.opening[Symbol.dispose]();
         this.#emit({ type: "closed", pid: event.pid, uid: session?.uid ?? -1, reason: event.reason });
         if (this.#sessions.length === 0) void this.#inTurn(() => this.#afterUser());
         return;
@@ -345,10 +363,8 @@ export class ManagedFunction {
     if (served === undefined || this.#sessions.length > 0) return;
     await served.mediated.settling;
     if (this.#served !== served) return;
-    if (this.#removing) {
-      // The machine waits for it.
-      await served.real[Symbol.asyncDispose]();
-    } else if (this.#next !== undefined) await this.#serveAnew();
+    if (this.#removing) return;
+    if (this.#next !== undefined) await this.#serveAnew();
     else if (served.mediated.spoilt !== undefined) this.#failed(served.mediated.spoilt.message);
   }
 
@@ -362,14 +378,20 @@ export class ManagedFunction {
       notice: ({ kind, description }) => {
         if (kind === "fault") return;
         this.#emit({ type: "notice", notice: kind, outcome: description });
-        if (kind === "removal-requested") this.#removalRequested();
+        if (kind === "removal-requested") void this.#removal(description);
+        else if (kind === "error") this.#notices.error(description);
+        else if (kind === "recovered") this.#notices.recovered(description);
       },
     };
   }
 
-  #removalRequested(): void {
+  /** The machine waits for it: once nobody has it any more it is let go, long before the kernel would take it. */
+  async #removal(description: string): Promise<void> {
+    const served = this.#served;
+    if (this.#removing) return;
     this.#removing = true;
-    if (this.#sessions.length === 0) void this.#inTurn(() => this.#afterUser());
+    await this.#notices.removal(this.#settings.removalSeconds * 1000, description);
+    if (this.#served === served) await this.#inTurn(async () => await served?.real[Symbol.asyncDispose]());
   }
 
   #stateNow(): FunctionState {

@@ -8,6 +8,8 @@ import { openAuditLog } from "./audit-log.ts";
 import { type Configuration, RUNTIME_DIRECTORY, socketDirectories } from "./configuration.ts";
 import { serveControl } from "./control-socket.ts";
 import { MachineHardware } from "./hardware.ts";
+import { serveMetrics } from "../serve/metrics-socket.ts";
+import { serviceMetrics } from "./service-metrics.ts";
 import { FunctionService } from "./service.ts";
 import type { ServiceEvent } from "./service-interface.ts";
 
@@ -31,10 +33,14 @@ export async function runService(
   const machineEvents = resources.use(await watchHost());
   const service = new FunctionService(configuration, { hardware, reread, machine: machineEvents });
   resources.use(service.on((event) => say(event, context)));
-  const { audit, control, controlGroup } = configuration;
+  const { audit, control, controlGroup, metrics } = configuration;
   // Two services with one control socket are one too many: the second ends here, before it touches a function.
   resources.use(await serveControl(service, control, { group: controlGroup }));
   if (audit !== undefined) resources.use(openAuditLog(service, audit, { stderr: context.streams.stderr }));
+  if (metrics !== undefined) {
+    const counted = resources.use(serviceMetrics(service));
+    resources.use(await serveMetrics(metrics, () => counted.text()));
+  }
   await giveBackLeftovers(configuration, hardware, context);
   resources.use(takeHangup(() => void service.reload(undefined).catch(() => undefined)));
   resources.defer(() => service.stop(reasonOf(context.signal)));

@@ -6,7 +6,8 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import type { PciFunction } from "ring3";
 import { EduDevice } from "ring3/devices/edu";
-import { inProcess } from "ring3/virtual";
+import { NOTICE_KINDS, type NoticeAnswer, type NoticeKind } from "ring3/notices";
+import { type InProcessFunction, inProcess } from "ring3/virtual";
 import type { Configuration, FunctionSettings } from "./configuration.ts";
 import type { Hardware } from "./managed-function.ts";
 import { FunctionService } from "./service.ts";
@@ -21,6 +22,7 @@ const by = { pid: 1, uid: 0 };
 class FakeHardware implements Hardware {
   readonly done: string[] = [];
   readonly devices: Map<string, EduDevice> = new Map();
+  readonly functions: Map<string, InProcessFunction> = new Map();
   /** Why a function cannot be opened. */
   readonly refusals: Map<string, Error> = new Map();
 
@@ -40,7 +42,9 @@ class FakeHardware implements Hardware {
     if (refusal !== undefined) throw refusal;
     const device = new EduDevice();
     this.devices.set(address, device);
-    return inProcess(device);
+    const fn = inProcess(device);
+    this.functions.set(address, fn);
+    return fn;
   }
 }
 
@@ -214,7 +218,7 @@ test("a function that is wanted back: its user is told, nobody new gets it, and 
     device?.requestRemoval();
     assert.equal(await user.says(), "wanted back");
     using late = new ServiceUser(scene.socket("a"));
-    assert.match(await late.says(), /refused: .*a is being removed/);
+    assert.match(await late.says(), /refused: .*ENODEV.*a is being taken from the machine/);
     await user.leave();
   }
   await scene.event(({ type }) => type === "removed");
@@ -292,4 +296,49 @@ test("a configuration that is wrong, or that moves the service's own sockets, ch
   await assert.rejects(() => scene.service.reload(by), /control cannot change while the service runs/);
   assert.equal(scene.state("a"), "ready");
   assert.equal(scene.told.at(-1), "reload-refused");
+});
+
+test("users vote on an error: the function is reset under them, and who gives it up loses it", async (t) => {
+  const scene = new Scene(t, ["a"]);
+  await scene.service.start();
+  using user = new ServiceUser(scene.socket("a"));
+  assert.equal(await user.says(), "has it");
+  const said: string[] = [];
+  const answers: Partial<Record<NoticeKind, NoticeAnswer>> = {
+    "error-detected": "need-reset",
+    "slot-reset": "recovered",
+  };
+  using connection = scene.service.notices.connect({ pid: user.pid, uid }, ({ kind, notice }) => {
+    said.push(kind);
+    const answer = answers[kind];
+    if (answer !== undefined) connection.reply(notice, answer);
+  });
+  connection.register("a", NOTICE_KINDS);
+  const real = scene.hardware.functions.get("0000:00:00.0");
+  real?.events.emit("error", { description: "a completer abort" });
+  const end = await scene.event((event) => event.type === "notice" && event.notice === "slot-reset");
+  assert.match(end.type === "notice" ? end.outcome : "", /^recovered; recovered from process \d+ of uid \d+ at a$/);
+  assert.deepEqual(said, ["error-detected", "slot-reset", "error-resume"]);
+  assert.ok(scene.events.some((event) => event.type === "reset" && event.cause === "user"));
+  user.read();
+  assert.equal(await user.says(), "read 11e81234");
+  answers["error-detected"] = "disconnect";
+  real?.events.emit("error", { description: "another one" });
+  assert.match(await user.says(), /^gone: /);
+});
+
+test("a user who does not let go within its time is made to", async (t) => {
+  const scene = new Scene(t, ["a"], { removalSeconds: 0 });
+  await scene.service.start();
+  using user = new ServiceUser(scene.socket("a"));
+  assert.equal(await user.says(), "has it");
+  scene.hardware.devices.get("0000:00:00.0")?.requestRemoval();
+  assert.equal(await user.says(), "wanted back");
+  assert.match(await user.says(), /^gone: /);
+  const outcome = await scene.event((event) => event.type === "notice" && event.notice === "remove");
+  assert.match(
+    outcome.type === "notice" ? outcome.outcome : "",
+    new RegExp(`^taken by force: process ${user.pid} of uid ${uid} at a$`),
+  );
+  await scene.event(({ type }) => type === "removed");
 });

@@ -1,6 +1,7 @@
 // The service: all functions of a configuration, what administrators do to them, and what happens to them at the machine.
 import { join } from "node:path";
 import type { HostEvents } from "ring3/host";
+import { NoticeBroker } from "ring3/notices";
 import { nearest } from "../parse.ts";
 import { UsageError } from "../usage-error.ts";
 import type { Configuration } from "./configuration.ts";
@@ -20,6 +21,8 @@ export interface ServiceOptions {
   readonly reread: () => Configuration | Promise<Configuration>;
   /** Hears of everything from the start. */
   readonly onEvent?: (event: ServiceEvent) => void;
+  /** Tests pass one with timers of their own. */
+  readonly notices?: NoticeBroker;
   /** What happens at the machine; without it functions that come back are found by trying. */
   readonly machine?: HostEvents | undefined;
   /** Descriptors of sockets at which somebody listened before the service began, by path. */
@@ -29,6 +32,8 @@ export interface ServiceOptions {
 /** Functions behind their sockets, from {@link FunctionService.start} on; disposal gives everything back. */
 export class FunctionService implements Service, AsyncDisposable {
   readonly #options: ServiceOptions;
+  /** Tells users what is about to happen. */
+  readonly notices: NoticeBroker;
   readonly #functions: Map<string, ManagedFunction> = new Map();
   readonly #listeners: Set<(event: ServiceEvent) => void> = new Set();
   #configuration: Configuration;
@@ -38,6 +43,7 @@ export class FunctionService implements Service, AsyncDisposable {
   constructor(configuration: Configuration, options: ServiceOptions) {
     this.#configuration = configuration;
     this.#options = options;
+    this.notices = options.notices ?? new NoticeBroker();
     if (options.onEvent !== undefined) this.#listeners.add(options.onEvent);
   }
 
@@ -107,6 +113,7 @@ export class FunctionService implements Service, AsyncDisposable {
     const fn = new ManagedFunction(settings, {
       hardware,
       listenFd,
+      notices: this.notices,
       emit: (event) => this.#emit({ ...event, function: name }),
     });
     this.#functions.set(name, fn);
