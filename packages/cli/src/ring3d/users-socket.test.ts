@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
 import fc from "fast-check";
-import { Ring3Error } from "ring3";
+import { open, Ring3Error } from "ring3";
 import { createMemoryFile, FileDescriptor } from "ring3/linux";
 import { type Notice, NoticeBroker, type NoticeTimers } from "ring3/notices";
 import { ServiceUser } from "ring3/ring3d";
@@ -198,6 +198,23 @@ test("descriptors are handed over, and the connection is the lease", async (t) =
   other[Symbol.dispose]();
   await returnedAgain;
   assert.equal(descriptors(), before, "nobody keeps a descriptor");
+});
+
+test("open takes what the service hands over; where no function comes of it, everything goes back", async (t) => {
+  const { service, path } = setUp(t);
+  const before = descriptors();
+  await assert.rejects(open("ring3d:"), { code: "ADDRESS_INVALID" });
+  await assert.rejects(open("ring3d:disk@"), { code: "ADDRESS_INVALID" });
+  await assert.rejects(open(`ring3d:disk@${path}.not`), { code: "SYSTEM_CALL", message: /is it being served/ });
+  await assert.rejects(open(`ring3d:net@${path}`), { code: "PERMISSION_DENIED" });
+  const returned = new Promise<void>((resolve) => (service.onReturned = resolve));
+  // The fake's address is no function of this machine.
+  await assert.rejects(open(`ring3d:disk@${path}`), { code: "NOT_FOUND" });
+  await returned;
+  assert.deepEqual(service.returned, ["disk"]);
+  using user = new ServiceUser(path);
+  await user.functions();
+  assert.ok(descriptors() <= before + 2, "nothing but this connection's two ends");
 });
 
 test("a user that hangs up while a function is being lent to it gets nothing, and the service has it back", async (t) => {
