@@ -152,9 +152,10 @@ export async function buildPackage(name: string): Promise<string> {
   execFileSync(tsc, ["-p", config], { stdio: ["ignore", "inherit", "inherit"] });
   const source = JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) as Manifest;
   if (source.exports !== undefined) joinModules(dist, Object.values(source.exports));
-  for (const program of Object.values(source.bin ?? {})) await joinProgram(dist, folder, program);
+  // One program may have several names.
+  for (const program of new Set(Object.values(source.bin ?? {}))) await joinProgram(dist, folder, program);
   const manifest = publishedManifest(source);
-  const pages = Object.values(manifest.bin ?? {}).flatMap((path) => writeManual(dist, path));
+  const pages = [...new Set(Object.values(manifest.bin ?? {}))].flatMap((path) => writeManual(dist, path));
   if (pages.length > 0) manifest["man" as const] = pages;
   writeFileSync(join(dist, "package.json"), `${JSON.stringify(manifest, null, 2)}\n`);
   copyFileSync(join(root, "LICENSE"), join(dist, "LICENSE"));

@@ -13,11 +13,24 @@ export class Interruption extends Error {
 
 const SIGNALS = { SIGINT: 2, SIGTERM: 15, SIGHUP: 1 } as const;
 
+let hangup: (() => void) | undefined;
+
+/** A service reads its configuration again at SIGHUP instead of ending, until disposed. */
+export function takeHangup(listener: () => void): Disposable {
+  hangup = listener;
+  return {
+    [Symbol.dispose]: () => {
+      hangup = undefined;
+    },
+  };
+}
+
 /** A signal for {@link AbortSignal} users that follows the process's signals and the end of stdout's reader. */
 export function processAbortSignal(): AbortSignal {
   const controller = new AbortController();
   for (const [name, number] of Object.entries(SIGNALS)) {
     process.on(name, () => {
+      if (name === "SIGHUP" && hangup !== undefined) return hangup();
       if (controller.signal.aborted) process.exit(128 + number);
       controller.abort(new Interruption(`stopped by ${name}`, 128 + number));
     });

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
-// The command `ring3`.
+// The command `ring3`; as `ring3d` it is the service, `ring3 daemon`.
+import { basename } from "node:path";
 import { processAbortSignal } from "./interruption.ts";
 import { run } from "./run.ts";
 
@@ -13,7 +14,9 @@ const surroundings = {
   environment: process.env,
   signal: processAbortSignal(),
 };
+const [, program = "", ...given] = process.argv;
+const words = basename(program) === "ring3d" ? ["daemon", ...given] : given;
 /** Resolves once the command has ended; the process may still have something to close. */
-export const ended: Promise<void> = run(process.argv.slice(2), surroundings).then((status) => {
+export const ended: Promise<void> = run(words, surroundings).then((status) => {
   process.exitCode = status;
 });

@@ -34,9 +34,9 @@ export interface Opening {
   readonly faults?: string | undefined;
 }
 
-/** Whether `address` names a function that is served at a socket, on this machine or another one's. */
+/** Whether `address` names a function that a process gives at a socket, on this machine or another one's. */
 export function isSocketAddress(address: string): boolean {
-  return address.startsWith("vfio-user:");
+  return /^(vfio-user|ring3d):/.test(address);
 }
 
 /**
@@ -46,7 +46,7 @@ export function isSocketAddress(address: string): boolean {
 export async function openFunction(address: string, options: Opening, context: Context): Promise<PciFunction> {
   const { backend } = options;
   if (isSocketAddress(address) && backend !== "auto") {
-    throw new UsageError(`--backend ${backend} is for functions of the kernel; ${address} is a socket`);
+    throw new UsageError(`--backend ${backend} is for functions of the kernel; ${address} is another process's`);
   }
   if (context.root !== "/" && !isSocketAddress(address))
     throw new UsageError("--root shows files of another machine, whose functions cannot be opened");

@@ -18,6 +18,7 @@ export const COMMANDS: CommandTable = {
   nvme: async () => (await import("./commands/nvme.ts")).nvme,
   edu: async () => (await import("./commands/edu.ts")).edu,
   serve: async () => (await import("./commands/serve.ts")).serve,
+  daemon: async () => (await import("./commands/daemon.ts")).daemon,
   ctl: async () => (await import("./commands/ctl.ts")).ctl,
   dump: async () => (await import("./commands/dump.ts")).dump,
   "sysfs-tree": async () => (await import("./commands/sysfs-tree.ts")).sysfsTree,

@@ -36,7 +36,7 @@ export function acceptPeers(listener: UnixListener, onPeer: OnPeer): Disposable 
         socket = listener.accept();
         if (socket === undefined) return;
         const peer = { ...socket.peerCredentials(), gids: socket.peerGroups() };
-        onPeer(streamOf(socket), { ...peer, gids: [...new Set([peer.gid, ...peer.gids])] });
+        onPeer(streamOf(socket), { ...peer, gids: [...new Set([peer.gid, ...(peer.gids ?? [])])] });
       } catch {
         socket?.[Symbol.dispose]();
         rest();

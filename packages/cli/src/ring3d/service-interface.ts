@@ -1,5 +1,7 @@
 // What the core of ring3d is to its control plane: the control socket, metrics, the audit log and the users' socket see the
 // service through this interface, and their tests put another one behind it.
+import type { FileDescriptor } from "ring3/linux";
+import type { NoticeBroker } from "ring3/notices";
 import type { ServerStatistics } from "ring3/vfio-user";
 
 /** Somebody who uses a function now. */
@@ -65,6 +67,7 @@ export type ServiceEvent =
   | { readonly type: "bound"; readonly function: string; readonly address: string }
   | { readonly type: "given-back"; readonly function: string; readonly address: string }
   | { readonly type: "ready"; readonly function: string }
+  | { readonly type: "removed"; readonly function: string; readonly reason: string }
   | { readonly type: "failed"; readonly function: string; readonly reason: string }
   | {
       readonly type: "opened";
@@ -126,5 +129,51 @@ export interface Service {
   setTrace(name: string, on: boolean, by: Requester): string | undefined;
   /** Reads the configuration again; users of functions that stay do so. Throws what is wrong with it, and nothing is changed. */
   reload(by: Requester | undefined): Promise<ReloadOutcome>;
+  on(listener: (event: ServiceEvent) => void): Disposable;
+}
+
+/** Who asks at the users' socket, as the kernel says. */
+export interface UserPeer {
+  readonly pid: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** Its further groups. */
+  readonly groups: readonly number[];
+}
+
+/** A function as one user may use it. */
+export interface UsableFunction {
+  readonly name: string;
+  readonly address: string;
+  readonly socket: string;
+  readonly state: FunctionState;
+  /** Whether this user may have the kernel's own descriptors. */
+  readonly handOver: boolean;
+}
+
+/**
+ * A function that a user drives by the kernel's own descriptors, behind no rules. Disposal is the end of the user's
+ * connection: the service opens the function again and resets it, as soon as the user has closed its descriptors, too. It
+ * never rejects: what goes wrong then is told as `failed`.
+ */
+export interface Lease extends AsyncDisposable {
+  /** As `0000:01:00.0`. */
+  readonly address: string;
+  readonly backend: "group" | "iommufd";
+  /** Container, group and device, or iommufd and device. Whoever sends them closes them here: while they are open, nobody else can open the function. */
+  readonly descriptors: readonly FileDescriptor[];
+}
+
+/** The service as its users see it at the users' socket. */
+export interface UserFacing {
+  /** Tells users by the functions' names; the core says who has what open. */
+  readonly notices: NoticeBroker;
+  /** The functions that this user may use, in the order of the configuration. */
+  usableBy(peer: UserPeer): readonly UsableFunction[];
+  /**
+   * Closes the service's own opening and gives the kernel's descriptors away; emits `fds-handed`. Throws `PERMISSION_DENIED`
+   * for who is not in `hand-over`, `FUNCTION_BUSY` where somebody uses the function, and what opening it throws.
+   */
+  lend(name: string, peer: UserPeer): Promise<Lease>;
   on(listener: (event: ServiceEvent) => void): Disposable;
 }

@@ -11,6 +11,7 @@ const NUMBERS: { readonly [K in NumberKey]: readonly [name: string, kind: Metric
   bytesReceived: ["received_bytes", "counter", "Bytes of messages from clients."],
   bytesSent: ["sent_bytes", "counter", "Bytes of messages to clients."],
   errorReplies: ["error_replies", "counter", "Commands of clients that were answered with an error."],
+  clients: ["clients", "gauge", "Clients that have the function now."],
   connections: ["connections", "counter", "Clients that got the function."],
   refusals: ["refusals", "counter", "Clients that were turned away: busy, not allowed, or not understood."],
   dmaMaps: ["dma_maps", "gauge", "Ranges of client memory that are mapped now."],

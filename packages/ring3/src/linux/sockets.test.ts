@@ -125,9 +125,11 @@ test("listen, connect, credentials, and errors that name the fix", async () => {
   });
   using client = UnixSocket.connect(path);
   using server = await accepted;
-  const { pid, uid } = server.peerCredentials();
+  const { pid, uid, gid } = server.peerCredentials();
   assert.equal(pid, process.pid);
   assert.equal(uid, process.getuid?.());
+  // Node counts the group of the process among them.
+  assert.deepEqual(sorted([...(server.peerGroups() ?? []), gid]), sorted([...(process.getgroups?.() ?? []), gid]));
   client.send([text("x")]);
   assert.deepEqual(waitReadable([server.fd, listener.fd], 1000), [server.fd]);
   client.shutdown();
@@ -136,6 +138,50 @@ test("listen, connect, credentials, and errors that name the fix", async () => {
   assert.throws(() => UnixSocket.connect(`/${"x".repeat(200)}`), { code: "PATH_INVALID" });
   assert.throws(() => UnixSocket.connect(""), { code: "PATH_INVALID" });
 });
+
+test("a socket that listens already is taken over, anything else is left alone", () => {
+  const path = join(folder, "inherited");
+  const first = UnixListener.listen(path);
+  const copy = first.fd.duplicate().number;
+  {
+    using listener = UnixListener.inherited(copy);
+    first[Symbol.dispose]();
+    using client = UnixSocket.connect(path);
+    using server = listener.accept();
+    assert.ok(server !== undefined && client.send([text("x")]) === 1);
+    assert.equal(listener.accept(), undefined);
+  }
+  const invalid = (number: number, message: RegExp): void =>
+    assert.throws(() => UnixListener.inherited(number), { code: "LISTEN_FD_INVALID", message });
+  invalid(copy, /is not open/);
+  for (const number of [-1, 1.5, Number.NaN, 2 ** 40]) invalid(number, /is no number/);
+  using file = createMemoryFile(pageSize);
+  invalid(file.number, /is no socket/);
+  const [left, right] = UnixSocket.pair();
+  invalid(left.fd.number, /does not listen/);
+  using packets = UnixListener.listen(join(folder, "packets"), { kind: "seqpacket" });
+  invalid(packets.fd.number, /is no stream socket/);
+  assert.equal(left.send([text("x")]), 1);
+  right[Symbol.dispose]();
+  left[Symbol.dispose]();
+});
+
+test("as many additional groups as the peer has", {
+  skip: process.getuid?.() !== 0 && "only root chooses groups",
+}, () => {
+  const before = process.getgroups?.() ?? [];
+  for (const groups of [[], [7], Array.from({ length: 100 }, (_, i) => 5000 + i), before]) {
+    process.setgroups?.(groups);
+    const [left, right] = UnixSocket.pair();
+    assert.deepEqual(sorted(left.peerGroups() ?? []), sorted(groups));
+    left[Symbol.dispose]();
+    right[Symbol.dispose]();
+  }
+});
+
+function sorted(groups: readonly number[] = []): readonly number[] {
+  return [...new Set(groups)].sort((a, b) => a - b);
+}
 
 test("another process maps the same memory and signals; killing it is no problem", async () => {
   const path = join(folder, "peer");
@@ -198,7 +244,7 @@ test("a peer's groups are those that it had", () => {
   using _right = right;
   const sorted = (groups: readonly number[]): number[] => groups.toSorted((a, b) => a - b);
   // Node adds the effective group, which the kernel does not count among them.
-  const own = new Set([...left.peerGroups(), process.getegid?.() ?? 0]);
+  const own = new Set([...(left.peerGroups() ?? []), process.getegid?.() ?? 0]);
   assert.deepEqual(sorted([...own]), sorted([...new Set(process.getgroups?.())]));
 });
 

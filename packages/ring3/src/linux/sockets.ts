@@ -4,23 +4,23 @@ import { Ring3Error } from "../binary/error.ts";
 import { ERRNO, systemCallError } from "./errno.ts";
 import { FileDescriptor, OPEN } from "./file-descriptor.ts";
 import * as native from "./native.ts";
+import { MAXIMUM_FDS, MessageHeader } from "./socket-message.ts";
 
 const AF_UNIX = 1;
 const SOCK = { stream: 1, datagram: 2, seqpacket: 5, CLOEXEC: 0o2000000 } as const;
 const SOL_SOCKET = 1;
+const SO_TYPE = 3;
 const SO_PEERCRED = 17;
+const SO_ACCEPTCONN = 30;
+const SO_DOMAIN = 39;
 const SO_PEERGROUPS = 59;
-const SCM_RIGHTS = 1;
-const MSG = { CTRUNC: 0x08, DONTWAIT: 0x40, NOSIGNAL: 0x4000, CMSG_CLOEXEC: 0x4000_0000 } as const;
-/** The kernel takes no more descriptors in one message. */
-const MAXIMUM_FDS = 253;
+/** NGROUPS_MAX: no process has more. */
+const MAXIMUM_GROUPS = 65_536;
+const MSG = { DONTWAIT: 0x40, NOSIGNAL: 0x4000, CMSG_CLOEXEC: 0x4000_0000 } as const;
 const PATH_BYTES = 108;
+const F_SETFD = 2;
 const F_SETFL = 4;
-
-// struct msghdr and struct cmsghdr of 64-bit Linux, little endian; what the C libraries call padding is zero.
-const HEADER = { SIZE: 56, VECTOR: 16, VECTOR_COUNT: 24, CONTROL: 32, CONTROL_SIZE: 40, FLAGS: 48 } as const;
-const CONTROL = { LEVEL: 8, TYPE: 12, DATA: 16 } as const;
-const MAXIMUM_PARTS = 16;
+const FD_CLOEXEC = 1;
 
 export type SocketKind = "stream" | "datagram" | "seqpacket";
 
@@ -112,14 +112,14 @@ export class UnixSocket implements Disposable {
     return { pid: value[0] ?? 0, uid: value[1] ?? 0, gid: value[2] ?? 0 };
   }
 
-  /** The supplementary groups that the peer had when it connected. */
-  peerGroups(): readonly number[] {
+  /** The additional groups of the peer when it connected; `undefined` where the kernel does not tell (before Linux 4.13). */
+  peerGroups(): readonly number[] | undefined {
     const number = this.fd.number;
     const length = new Uint32Array(1);
-    for (let room = 64; ; room = (length[0] ?? 0) / 4) {
+    for (let room = 32; room <= MAXIMUM_GROUPS; ) {
       const groups = new Uint32Array(room);
       length[0] = groups.byteLength;
-      const result = native.reportedCall("getsockopt SO_PEERGROUPS", () =>
+      const result = native.attemptCall(() =>
         native.getsockopt(
           number,
           SOL_SOCKET,
@@ -128,9 +128,13 @@ export class UnixSocket implements Disposable {
           new Uint8Array(length.buffer),
         ),
       );
-      if (result === 0) return [...groups.subarray(0, (length[0] ?? 0) / 4)];
-      if (result !== -ERRNO.ERANGE[0]) throw systemCallError("getsockopt SO_PEERGROUPS", -result);
+      const needed = (length[0] ?? 0) / 4;
+      if (result === 0) return Array.from(groups.subarray(0, needed));
+      // Too little room: the kernel has put down how much is needed.
+      if (result !== -ERRNO.ERANGE[0] || needed <= room) return undefined;
+      room = needed;
     }
+    return undefined;
   }
 
   /** Ends both directions; the peer reads the end, and so does whoever waits here. */
@@ -159,6 +163,30 @@ export class UnixListener implements Disposable {
   constructor(fd: FileDescriptor) {
     native.systemCall("fcntl F_SETFL", () => native.fcntl(fd.number, F_SETFL, OPEN.NONBLOCK));
     this.fd = fd;
+  }
+
+  /**
+   * Takes over descriptor `number`, which listens already: a socket that systemd passes is 3 or one behind it. Throws
+   * `LISTEN_FD_INVALID` for what is no listening UNIX stream socket, and leaves that as it is.
+   */
+  static inherited(number: number): UnixListener {
+    const invalid = (what: string): Ring3Error =>
+      new Ring3Error(
+        "LISTEN_FD_INVALID",
+        `descriptor ${number} ${what}; pass a UNIX stream socket that listens, as systemd does for a .socket unit with ListenStream=PATH`,
+        { errno: "EINVAL" },
+      );
+    if (!Number.isInteger(number) || number < 0 || number >= 2 ** 31) throw invalid("is no number of a descriptor");
+    const domain = socketOption(number, SO_DOMAIN);
+    if (domain === -ERRNO.EBADF[0]) throw invalid("is not open");
+    if (domain < 0) throw invalid("is no socket");
+    if (domain !== AF_UNIX) throw invalid("is a socket of another family than UNIX");
+    if (socketOption(number, SO_TYPE) !== SOCK.stream) throw invalid("is no stream socket");
+    if (socketOption(number, SO_ACCEPTCONN) !== 1) throw invalid("is a socket that does not listen");
+    const listener = new UnixListener(new FileDescriptor(number));
+    // Whoever passed it left it open for programs that are started from here.
+    native.systemCall("fcntl F_SETFD", () => native.fcntl(number, F_SETFD, FD_CLOEXEC));
+    return listener;
   }
 
   /** Listens at `path`, which must not exist. */
@@ -214,84 +242,14 @@ export function probeListener(path: string): "live" | "dead" | "closed" | "none"
   }
 }
 
-/** A msghdr with its vector and control buffer, at fixed places. */
-class MessageHeader {
-  readonly #header = new Uint8Array(HEADER.SIZE);
-  readonly #headerView = new DataView(this.#header.buffer);
-  readonly #vector = new BigUint64Array(2 * MAXIMUM_PARTS);
-  readonly #control: Uint8Array;
-  readonly #controlView: DataView;
-  readonly #controlAddress: bigint;
-  #lastPart: Uint8Array | undefined;
-  #lastAddress = 0n;
-
-  constructor(maximumFds: number) {
-    this.#control = new Uint8Array(CONTROL.DATA + Math.ceil((4 * maximumFds) / 8) * 8);
-    this.#controlView = new DataView(this.#control.buffer);
-    this.#controlAddress = BigInt(native.addressOfView(this.#control));
-    const vector = BigInt(native.addressOfView(new Uint8Array(this.#vector.buffer)));
-    this.#headerView.setBigUint64(HEADER.VECTOR, vector, true);
-  }
-
-  /** Points the header to `parts` and returns it. */
-  point(parts: readonly Uint8Array[]): Uint8Array {
-    if (parts.length > MAXIMUM_PARTS) throw new RangeError(`at most ${MAXIMUM_PARTS} parts a message`);
-    for (const [i, part] of parts.entries()) {
-      // Receive buffers are the same again and again; an address is looked up once for them.
-      if (part !== this.#lastPart || part.length === 0) {
-        this.#lastPart = part;
-        this.#lastAddress = BigInt(native.addressOfView(part));
-      }
-      this.#vector[2 * i] = this.#lastAddress;
-      this.#vector[2 * i + 1] = BigInt(part.length);
-    }
-    this.#headerView.setUint32(HEADER.VECTOR_COUNT, parts.length, true);
-    return this.#header;
-  }
-
-  putFds(fds: readonly FileDescriptor[]): void {
-    if (fds.length > MAXIMUM_FDS) throw new RangeError(`at most ${MAXIMUM_FDS} file descriptors a message`);
-    const size = fds.length === 0 ? 0 : CONTROL.DATA + 4 * fds.length;
-    this.#setControl(size === 0 ? 0 : Math.ceil(size / 8) * 8);
-    if (size === 0) return;
-    this.#controlView.setBigUint64(0, BigInt(size), true);
-    this.#controlView.setInt32(CONTROL.LEVEL, SOL_SOCKET, true);
-    this.#controlView.setInt32(CONTROL.TYPE, SCM_RIGHTS, true);
-    for (const [i, fd] of fds.entries()) this.#controlView.setInt32(CONTROL.DATA + 4 * i, fd.number, true);
-  }
-
-  clearFds(): void {
-    this.#setControl(this.#control.length);
-    this.#headerView.setUint32(HEADER.FLAGS, 0, true);
-  }
-
-  get controlTruncated(): boolean {
-    return (this.#headerView.getUint32(HEADER.FLAGS, true) & MSG.CTRUNC) !== 0;
-  }
-
-  /** The descriptors that the kernel put into the control buffer. */
-  takeFds(): readonly FileDescriptor[] {
-    const end = this.#headerView.getUint32(HEADER.CONTROL_SIZE, true);
-    if (end < CONTROL.DATA) return NO_FDS;
-    const fds: FileDescriptor[] = [];
-    for (let at = 0; at + CONTROL.DATA <= end; ) {
-      const size = this.#controlView.getUint32(at, true);
-      if (size < CONTROL.DATA || at + size > end) break;
-      const level = this.#controlView.getInt32(at + CONTROL.LEVEL, true);
-      if (level === SOL_SOCKET && this.#controlView.getInt32(at + CONTROL.TYPE, true) === SCM_RIGHTS) {
-        for (let fd = at + CONTROL.DATA; fd + 4 <= at + size; fd += 4) {
-          fds.push(new FileDescriptor(this.#controlView.getInt32(fd, true)));
-        }
-      }
-      at += Math.ceil(size / 8) * 8;
-    }
-    return fds;
-  }
-
-  #setControl(size: number): void {
-    this.#headerView.setBigUint64(HEADER.CONTROL, size === 0 ? 0n : this.#controlAddress, true);
-    this.#headerView.setUint32(HEADER.CONTROL_SIZE, size, true);
-  }
+/** An option that is a number, or minus the errno. */
+function socketOption(number: number, option: number): number {
+  const value = new Int32Array(1);
+  const length = new Uint8Array(Uint32Array.of(value.byteLength).buffer);
+  const result = native.attemptCall(() =>
+    native.getsockopt(number, SOL_SOCKET, option, new Uint8Array(value.buffer), length),
+  );
+  return result < 0 ? result : (value[0] ?? 0);
 }
 
 function newSocket(kind: SocketKind): FileDescriptor {

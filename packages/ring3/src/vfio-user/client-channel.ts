@@ -391,10 +391,11 @@ function removed(error: Ring3Error): Ring3Error {
   return new Ring3Error("FUNCTION_REMOVED", error.message.slice(error.code.length + 2), details);
 }
 
-/** The server's refusal of a request. */
-export function serverError(command: number, errno: number, what?: string): Ring3Error {
+/** The server's refusal of a request, with its reason where it gave one. */
+export function serverError(command: number, errno: number, what?: string, why = ""): Ring3Error {
   const name = errnoName(errno);
-  return new Ring3Error("SERVER_REFUSED", `the vfio-user server refuses ${what ?? commandName(command)} (${name})`, {
+  const sentence = `the vfio-user server refuses ${what ?? commandName(command)} (${name})`;
+  return new Ring3Error("SERVER_REFUSED", why === "" ? sentence : `${sentence}: ${why}`, {
     errno: name,
     call: commandName(command),
   });

@@ -72,6 +72,21 @@ test("an honest answer is a function", async () => {
   assert.deepEqual(codes, ["nothing"]);
 });
 
+test("a refusal's own words are shown as far as they are words, and no more of them than a few", async () => {
+  const words: readonly (readonly [Uint8Array, string])[] = [
+    [new TextEncoder().encode("in use by\u001b[2Jpid 1\r\n\u202e\0"), ": in use by [2Jpid 1"],
+    [new Uint8Array(60_000).fill(0x61), `: ${"a".repeat(1024)}`],
+    [Uint8Array.of(0xff, 0xc0), ": \ufffd\ufffd"],
+    [new Uint8Array(40), ""],
+  ];
+  const scripts = words.map(([payload]): Script => [lie(Command.VERSION, { payload, flags: 0x21, error: 16 })]);
+  await using server = await LyingServer.start(...scripts);
+  for (const [, expected] of words) {
+    const message = `SERVER_REFUSED: the vfio-user server refuses the connection (EBUSY)${expected}`;
+    await assert.rejects(connect(server.path, quick), { message, errno: "EBUSY" });
+  }
+});
+
 describe("at the greeting", () => {
   const version = Command.VERSION;
   const scenes: readonly (readonly [name: string, lie: Lie, code: string])[] = [

@@ -6,6 +6,9 @@ import { serverError } from "./client-channel.ts";
 import { closeAll, MAXIMUM_FDS, protocolError } from "./client-lane.ts";
 import { Command, DefaultCapability, HEADER_SIZE, VERSION_MAJOR, VERSION_MINOR, Version } from "./messages.ts";
 
+/** Of what a server says about a refusal no more is shown. */
+const MAXIMUM_TEXT_BYTES = 1024;
+
 /** What holds for the connection. */
 export interface Negotiated {
   /** Descriptors that the server takes in one message. */
@@ -20,6 +23,8 @@ export interface Negotiated {
   readonly postedWrites: boolean;
   /** Whether the server's commands come over a socket of their own. */
   readonly twinSocket: boolean;
+  /** Clients that have the function now, this one included; 0 where there is never another one. */
+  readonly openings: number;
 }
 
 /** Proposes version and capabilities, and checks the answer. Throws `SERVER_REFUSED` or `PROTOCOL_ERROR`. */
@@ -32,6 +37,8 @@ export function negotiate(channel: Channel, maximumTransferBytes: number, twinSo
     ...(twinSocket ? { twin_socket: { supported: true } } : {}),
     write_multiple: true,
     posted_writes: true,
+    refusal_text: true,
+    openings: true,
   };
   const { lane } = channel;
   const text = new TextEncoder().encode(`${JSON.stringify({ capabilities })}\0`);
@@ -40,7 +47,7 @@ export function negotiate(channel: Channel, maximumTransferBytes: number, twinSo
   const size = channel.call(Command.VERSION, Version.size + text.length, undefined, true);
   const fds = lane.takeFds();
   try {
-    if (size < 0) throw serverError(Command.VERSION, -size, "the connection");
+    if (size < 0) throw refusedBy(lane.bytes.subarray(lane.payload, lane.payload + lane.payloadSize), -size);
     if (size < Version.size) throw protocolError(`a VERSION reply of ${size} bytes`);
     const { major, minor } = Version.decode(lane.view, lane.payload);
     if (major !== VERSION_MAJOR || minor > VERSION_MINOR) {
@@ -72,10 +79,20 @@ export function negotiate(channel: Channel, maximumTransferBytes: number, twinSo
       writeMultiple: channel.writeMultiple,
       postedWrites: answer["posted_writes"] !== false,
       twinSocket: wantsTwin,
+      openings: number(answer, "openings", 0, 1, 2 ** 32),
     };
   } finally {
     closeAll(fds);
   }
+}
+
+/** A refusal with the server's own words, as far as they can be shown. */
+function refusedBy(words: Uint8Array, errno: number): Ring3Error {
+  const text = new TextDecoder()
+    .decode(words.subarray(0, MAXIMUM_TEXT_BYTES))
+    .replaceAll(/\p{C}+/gu, " ")
+    .trim();
+  return serverError(Command.VERSION, errno, "the connection", text);
 }
 
 /** The server's JSON; none at all is allowed, and so is one without the NUL at its end. */

@@ -113,14 +113,14 @@ export class Connection implements Disposable {
    * reply is its header alone and bears the Error flag, whatever the size says.
    */
   reply(id: number, command: number, size: number, errno = 0, fds: readonly FileDescriptor[] = NO_FDS): void {
-    const flags = errno === 0 ? HeaderFlag.REPLY : HeaderFlag.REPLY | HeaderFlag.ERROR;
-    const total = errno === 0 ? HEADER_SIZE + size : HEADER_SIZE;
-    const { words } = this.channel.output;
-    words[0] = (id | (command << 16)) >>> 0;
-    words[1] = total;
-    words[2] = flags;
-    words[3] = errno;
-    this.#send(total, errno === 0 ? fds : NO_FDS);
+    if (errno === 0) this.#reply(id, command, HEADER_SIZE + size, 0, fds);
+    else this.#reply(id, command, HEADER_SIZE, errno, NO_FDS);
+  }
+
+  /** Answers with an error, whose payload says why to clients that asked for that: others expect the header alone. */
+  refuse(id: number, command: number, errno: number, text: Uint8Array): void {
+    this.channel.output.bytes.set(text, HEADER_SIZE);
+    this.#reply(id, command, HEADER_SIZE + text.length, errno, NO_FDS);
   }
 
   /** As `reply`, with the payload given. */
@@ -293,6 +293,15 @@ export class Connection implements Disposable {
   #waitWritable(until: number, command: number, timeoutMs: number): void {
     const left = until - performance.now();
     if (left <= 0 || !this.channel.wait("writable", left)) throw silent(command, timeoutMs);
+  }
+
+  #reply(id: number, command: number, total: number, errno: number, fds: readonly FileDescriptor[]): void {
+    const { words } = this.channel.output;
+    words[0] = (id | (command << 16)) >>> 0;
+    words[1] = total;
+    words[2] = errno === 0 ? HeaderFlag.REPLY : HeaderFlag.REPLY | HeaderFlag.ERROR;
+    words[3] = errno;
+    this.#send(total, fds);
   }
 
   #send(total: number, fds: readonly FileDescriptor[]): void {

@@ -5,4 +5,11 @@ export { attachServedFunction } from "./client-handle.ts";
 export type { IovaSpan, Migration, MigrationState, MigrationSupport } from "./client-migration.ts";
 export { FunctionServer, serve } from "./server.ts";
 export type { RegisterBus, ServedAccess, ServerBetween, ServerWatch } from "./server-watch.ts";
-export type { ServeOptions, ServerEvent, ServerStatistics, StateStore, TracedMessage } from "./server-options.ts";
+export type {
+  ConnectingPeer,
+  ServeOptions,
+  ServerEvent,
+  ServerStatistics,
+  StateStore,
+  TracedMessage,
+} from "./server-options.ts";

@@ -80,6 +80,13 @@ export interface Capabilities {
   readonly write_multiple?: boolean;
   /** ring3's own: a server that says `false` to a client that proposes it wants to answer each write to a BAR. */
   readonly posted_writes?: boolean;
+  /** ring3's own: a client that proposes it takes a sentence as the payload of the error that VERSION is answered with. */
+  readonly refusal_text?: boolean;
+  /**
+   * ring3's own: a client says `true` if it knows that others may use the function besides, and a server that lets them answers with how
+   * many have it now, this one included.
+   */
+  readonly openings?: boolean | number;
 }
 
 /** JSON `{"capabilities": {...}}` with a terminating NUL may follow. */

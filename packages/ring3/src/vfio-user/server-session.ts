@@ -2,7 +2,7 @@
 // accesses) take microseconds only if nothing is decoded, allocated or awaited for them; and whatever a client sends or
 // leaves unsent, nobody else waits for it.
 import { isRing3Error, Ring3Error } from "../binary/error.ts";
-import { ERRNO, type FileDescriptor, type PeerCredentials, UnixSocket, type Watch, watch } from "../linux/index.ts";
+import { ERRNO, type FileDescriptor, UnixSocket, type Watch, watch } from "../linux/index.ts";
 import type { VirtualFunction } from "../virtual/function.ts";
 import { Connection, type Message, type Reply } from "./connection.ts";
 import { closeAll } from "./framing.ts";
@@ -11,7 +11,8 @@ import { attendance } from "./server-attendance.ts";
 import { type Answer, ServerCommands } from "./server-commands.ts";
 import type { ClientExchange } from "./server-dma.ts";
 import { type ExchangeHost, Exchanges } from "./server-exchange.ts";
-import type { ServeOptions } from "./server-options.ts";
+import type { ConnectingPeer, ServeOptions } from "./server-options.ts";
+import type { Occupancy, Occupant } from "./server-occupancy.ts";
 import { PollLoop } from "./server-polling.ts";
 import { errnoOf, refusal } from "./server-refusal.ts";
 import { RegisterAccesses, type RegisterHost } from "./server-registers.ts";
@@ -25,18 +26,29 @@ export interface SessionHost {
   readonly fn: VirtualFunction;
   readonly options: ServeOptions;
   readonly counters: Counters;
-  /** Somebody on the stack is at work for the present client: no other one can be admitted. */
-  readonly occupied: boolean;
-  /** The client said hello: throws where the function is not for it. */
-  admit(session: Session): void;
+  readonly occupancy: Occupancy;
+  /**
+   * The client said hello: whether it has the function now. If not it waits, and is told by {@link Session.admit} or
+   * {@link Session.turnAway}. Throws where it gets nothing.
+   */
+  knock(session: Session): boolean;
+  /** The session gives the function back: whatever it has there is taken away next. */
+  leaving(session: Session): void;
   /** The session is over; `reason` says why. Called once, with everything cleaned up. */
   ended(session: Session, reason: string): void;
+  /** Something went wrong that is nobody's to answer for. */
+  failed(error: unknown): void;
   /** Saves the function's state, where that is wanted. */
   persist(): void;
 }
 
 /** What a reply repeats of its command. */
 type Request = Pick<Message, "id" | "command" | "flags">;
+
+interface Hello {
+  readonly request: Request;
+  readonly proposal: Proposal;
+}
 
 const MAXIMUM_FDS = 16;
 const DEFAULT_TRANSFER_BYTES = 1_048_576;
@@ -48,10 +60,11 @@ const QUICK_MS = 0.1;
 const WASTED_LOOKS = 3;
 /** Times the client's time-out, for the rest of a message whose beginning came and for replies to be read. */
 const STUCK_FACTOR = 5;
+const MAXIMUM_TEXT_BYTES = 1024;
 const NOTHING: Uint8Array = new Uint8Array(0);
 
-export class Session implements ClientExchange, RegisterHost, ExchangeHost {
-  readonly peer: PeerCredentials;
+export class Session implements ClientExchange, RegisterHost, ExchangeHost, Occupant {
+  readonly peer: ConnectingPeer;
   readonly connection: Connection;
   readonly #host: SessionHost;
   readonly #fn: VirtualFunction;
@@ -71,7 +84,11 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost {
   #pumping = false;
   /** The answer to a command takes its time. */
   #waiting = false;
+  /** The hello of a client that waits for the function. */
+  #hello: Hello | undefined;
   #broken: Ring3Error | undefined;
+  #reason = "";
+  readonly #onEnd: (() => void)[] = [];
   #stuckTimer: NodeJS.Timeout | undefined;
   /** How far sending and receiving were when the timer was set. */
   #stuckAt = 0;
@@ -81,8 +98,8 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost {
   maximumTransferBytes: number = DEFAULT_TRANSFER_BYTES;
 
   /** Takes over a connected socket. */
-  constructor(socket: UnixSocket, peer: PeerCredentials, host: SessionHost) {
-    this.peer = peer;
+  constructor(socket: UnixSocket, host: SessionHost) {
+    this.peer = { ...socket.peerCredentials(), groups: () => socket.peerGroups() };
     this.#host = host;
     this.#fn = host.fn;
     this.#counters = host.counters;
@@ -125,6 +142,11 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost {
 
   get closed(): boolean {
     return this.#state === "closed";
+  }
+
+  /** Whether the client takes the function's state to another server, or brings it. */
+  get moving(): boolean {
+    return this.#commands?.moving === true;
   }
 
   get twin(): Connection | undefined {
@@ -175,7 +197,7 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost {
   get attendedFd(): FileDescriptor | undefined {
     const idle = this.#state === "closed" || this.#broken !== undefined || this.#waiting || this.connection.sending;
     // Whether the client before has left is known only once nobody is at work for it any more.
-    const early = this.#state === "greeting" && this.#host.occupied;
+    const early = this.#state === "greeting" && this.#host.occupancy.busy;
     return idle || early ? undefined : this.connection.channel.fd;
   }
 
@@ -199,22 +221,33 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost {
     this.#watch = undefined;
     attendance.leave(this);
     this.#exchanges[Symbol.dispose]();
-    if (wasOpen) this.#fn.disconnect({ keepState: this.#keepsState });
-    this.#commands?.[Symbol.dispose]();
+    if (wasOpen) this.#host.leaving(this);
+    try {
+      this.#commands?.[Symbol.dispose]();
+    } catch (error) {
+      this.#host.failed(error);
+    }
     this.#twin?.[Symbol.dispose]();
     this.connection[Symbol.dispose]();
     this.#host.ended(this, reason);
+    for (const tell of this.#onEnd) tell();
   }
 
-  /** Answers the greeting, when it comes, with an error. */
-  #refuse(message: Request, error: unknown): void {
-    this.#answerError(message, error);
+  /** Ends the session from outside: at once, or as soon as nobody is at work for it. Resolves when it has ended. */
+  end(reason: string): Promise<void> {
+    if (this.#state === "closed") return Promise.resolve();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#onEnd.push(resolve);
+    if (this.busy) this.breakOff(new Ring3Error("SESSION_ENDED", reason), reason);
+    else this.close(reason);
+    return promise;
+  }
+
+  /** Answers the greeting with an error, and with its sentence where the client takes one. */
+  #refuse(message: Request, error: unknown, proposal?: Proposal): void {
+    const text = isRing3Error(error) && proposal?.takesRefusalText === true ? sentenceOf(error) : undefined;
+    this.#answerError(message, error, text);
     this.close(isRing3Error(error) ? error.message : String(error));
-  }
-
-  get #keepsState(): boolean {
-    const { keepState, state } = this.#host.options;
-    return keepState === true || state !== undefined;
   }
 
   // --- Receiving --------------------------------------------------------------------------------------------------
@@ -239,6 +272,12 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost {
   /** Handles what is there, and with a client that follows up quickly what comes in the next microseconds. */
   #pump(once = false): void {
     if (this.#state === "closed" || this.busy || this.#waiting) return;
+    const { pause } = this.#host.occupancy;
+    if (pause !== undefined && this.#state === "open") {
+      this.#wait();
+      void pause.then(() => this.#goOn(() => undefined));
+      return;
+    }
     this.#pumping = true;
     try {
       this.#receive(once);
@@ -247,7 +286,7 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost {
     } finally {
       this.#pumping = false;
     }
-    if (this.#broken !== undefined) this.close(this.#broken.message);
+    if (this.#broken !== undefined) this.close(this.#reason);
     else if (this.#stuck || this.#stuckTimer !== undefined) this.#watchStuck();
   }
 
@@ -390,24 +429,31 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost {
   /** Nothing else is handled for the client until the answer is there. */
   #answerLater({ id, command, flags }: Message, answer: Promise<Answer>): void {
     const request = { id, command, flags };
+    this.#wait();
+    answer.then(
+      (given) => this.#goOn(() => this.#finish(request, given)),
+      (error: unknown) => this.#goOn(() => this.#answerError(request, error)),
+    );
+  }
+
+  /** Nothing is handled for the client until {@link #goOn}; that it leaves is noticed. */
+  #wait(): void {
     this.#waiting = true;
     this.#rewatch("hang-up");
-    const goOn = (act: () => void): void => {
-      if (this.#state !== "open") return;
-      this.#waiting = false;
-      try {
-        act();
-      } catch (error) {
-        this.breakOff(error);
-        return;
-      }
-      this.#rewatch(this.connection.sending ? "writable" : "readable");
-      this.#pump();
-    };
-    answer.then(
-      (given) => goOn(() => this.#finish(request, given)),
-      (error: unknown) => goOn(() => this.#answerError(request, error)),
-    );
+  }
+
+  #goOn(act: () => void): void {
+    if (this.#state === "closed") return;
+    this.#waiting = false;
+    try {
+      act();
+    } catch (error) {
+      this.breakOff(error);
+      return;
+    }
+    if (this.closed) return;
+    this.#rewatch(this.connection.sending ? "writable" : "readable");
+    this.#pump();
   }
 
   #finish(message: Request, answer: Answer): void {
@@ -425,14 +471,15 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost {
     this.#trace?.sent(message.command, "reply", message.id, HEADER_SIZE + answer.size, answer.fds?.length);
   }
 
-  #answerError(message: Request, error: unknown): void {
+  #answerError(message: Request, error: unknown, text: Uint8Array = NOTHING): void {
     this.#counters.errorReplies++;
     if ((message.flags & HeaderFlag.NO_REPLY) !== 0) return;
     const errno = errnoOf(error);
     if (this.nested) this.connection.replyMeanwhile(message, NOTHING, { errno, timeoutMs: this.#timeoutMs });
-    else this.connection.reply(message.id, message.command, 0, errno);
-    this.#counters.bytesSent += HEADER_SIZE;
-    this.#trace?.sent(message.command, "reply", message.id, HEADER_SIZE, 0, errno);
+    else this.connection.refuse(message.id, message.command, errno, text);
+    const size = HEADER_SIZE + text.length;
+    this.#counters.bytesSent += size;
+    this.#trace?.sent(message.command, "reply", message.id, size, 0, errno);
   }
 
   #greet(message: Message): void {
@@ -447,48 +494,44 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost {
       this.#refuse(message, error);
       return;
     }
-    const { settling } = this.#fn;
-    if (settling === undefined) this.#admit(message, proposal);
-    else this.#admitLater(message, proposal, settling);
-  }
-
-  #admit(message: Request, proposal: Proposal): void {
+    let admitted: boolean;
     try {
-      this.#host.admit(this);
+      admitted = this.#host.knock(this);
     } catch (error) {
-      this.#refuse(message, error);
+      this.#refuse(message, error, proposal);
       return;
     }
-    this.#open(message, proposal);
+    if (admitted) {
+      this.#open(message, proposal);
+      return;
+    }
+    const { id, command, flags } = message;
+    this.#hello = { request: { id, command, flags }, proposal };
+    this.#wait();
   }
 
-  /** The function is being reset after its last client: this one hears from us once that is done. */
-  #admitLater({ id, command, flags }: Request, proposal: Proposal, settling: Promise<void>): void {
-    this.#waiting = true;
-    this.#rewatch("hang-up");
-    void settling.then(() => {
-      if (this.#state !== "greeting") return;
-      this.#waiting = false;
-      try {
-        this.#admit({ id, command, flags }, proposal);
-      } catch (error) {
-        this.breakOff(asRing3Error(error));
-        return;
-      }
-      if (this.closed) return;
-      this.#rewatch(this.connection.sending ? "writable" : "readable");
-      this.#pump();
-    });
+  /** The client has waited, and has the function now. */
+  admit(): void {
+    const { request, proposal } = this.#hello as Hello;
+    this.#goOn(() => this.#open(request, proposal));
+  }
+
+  /** The client has waited, and gets nothing. */
+  turnAway(error: Ring3Error): void {
+    const { request, proposal } = this.#hello as Hello;
+    this.#goOn(() => this.#refuse(request, error, proposal));
   }
 
   #open(message: Request, proposal: Proposal): void {
-    const { options } = this.#host;
+    const { options, occupancy } = this.#host;
     this.#state = "open";
+    this.#hello = undefined;
     const ours = options.maximumTransferBytes ?? DEFAULT_TRANSFER_BYTES;
     this.maximumTransferBytes = Math.min(ours, proposal.maximumTransferBytes);
     this.#commands = new ServerCommands({
       fn: this.#fn,
       client: this,
+      occupancy: this.#host.occupancy,
       counters: this.#counters,
       options,
       proposal,
@@ -512,6 +555,7 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost {
         maximumTransferBytes: ours,
         twin: twin?.[1].fd,
         postedWrites: options.postedWrites !== false,
+        openings: occupancy.shared ? occupancy.count : undefined,
       });
       this.connection.replyWith(message.id, Command.VERSION, payload, twin === undefined ? [] : [twin[1].fd]);
       this.#counters.bytesSent += HEADER_SIZE + payload.length;
@@ -529,10 +573,18 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost {
   }
 
   /** The connection is of no use any more: it ends as soon as nobody is inside it. */
-  breakOff(error: unknown): void {
-    this.#broken ??= asRing3Error(error);
-    if (!this.#pumping) setImmediate(() => this.close((this.#broken as Ring3Error).message));
+  breakOff(error: unknown, reason?: string): void {
+    if (this.#broken === undefined) {
+      this.#broken = asRing3Error(error);
+      this.#reason = reason ?? this.#broken.message;
+    }
+    if (!this.#pumping) setImmediate(() => this.close(this.#reason));
   }
+}
+
+/** What an error says, for the other side. */
+function sentenceOf(error: Ring3Error): Uint8Array {
+  return new TextEncoder().encode(error.message.slice(error.code.length + 2)).subarray(0, MAXIMUM_TEXT_BYTES);
 }
 
 function asRing3Error(error: unknown): Ring3Error {

@@ -19,6 +19,8 @@ export interface Proposal {
   /** Without any JSON, as SPDK's client, which wants a descriptor for each area of a region. */
   readonly bare: boolean;
   readonly payloadBytes: number;
+  /** Whether an error may have a sentence behind its header. */
+  readonly takesRefusalText: boolean;
 }
 
 /** Reads a VERSION request. Throws `EINVAL` where it is malformed or of another major version. */
@@ -42,6 +44,7 @@ export function readProposal(payload: Uint8Array): Proposal {
     names: new Set(Object.keys(capabilities)),
     bare: text === "",
     payloadBytes: payload.length,
+    takesRefusalText: capabilities.refusal_text === true,
   };
 }
 
@@ -52,6 +55,8 @@ export interface Offer {
   /** The client's end of the second socket. */
   readonly twin: FileDescriptor | undefined;
   readonly postedWrites: boolean;
+  /** Clients that have the function now, where it may be several. */
+  readonly openings: number | undefined;
 }
 
 /** The reply's payload. */
@@ -69,6 +74,7 @@ export function versionReply(proposal: Proposal, offer: Offer): Uint8Array {
   add("max_msg_fds", offer.maximumFds, DefaultCapability.max_msg_fds);
   add("write_multiple", proposal.writeMultiple, false);
   add("posted_writes", offer.postedWrites, true);
+  add("openings", offer.openings, undefined);
   return encode(proposal.minor, capabilities);
 }
 

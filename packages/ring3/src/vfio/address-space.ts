@@ -8,8 +8,9 @@ import type { Pointable } from "../linux/pointers.ts";
 import type { Arena } from "../memory/arena.ts";
 import { IovaAllocator, type IovaPlacement } from "../memory/iova-allocator.ts";
 import type { DmaLimits, DmaPermission } from "../pci/function.ts";
-import { attachThroughIommufd } from "./cdev.ts";
-import { attachThroughGroup, type GroupFile } from "./group.ts";
+import { attachHandedIommufd, attachThroughIommufd } from "./cdev.ts";
+import type { VfioDescriptors } from "./descriptors.ts";
+import { attachHandedGroup, attachThroughGroup, type GroupFile } from "./group.ts";
 import type { Ioas } from "./ioas.ts";
 import type { AttachedDevice, DirtyPages, Iommu } from "./iommu.ts";
 import { chooseInterface, type FunctionLocation, type KernelInterface } from "./locate.ts";
@@ -73,7 +74,33 @@ export class AddressSpace implements Disposable {
   attach(location: FunctionLocation, vfToken: string | undefined): AttachedDevice {
     this.#checkOpen();
     const kind = this.#iommu?.backend ?? chooseInterface(location, this.#wanted);
-    const device = kind === "group" ? this.#attachGroup(location, vfToken) : this.#attachIommufd(location, vfToken);
+    return this.#join(kind === "group" ? this.#attachGroup(location, vfToken) : this.#attachIommufd(location, vfToken));
+  }
+
+  /**
+   * As {@link attach}, by descriptors that another process has opened: they bring their own container or iommufd, so the space
+   * must be new. They stay the caller's where it fails. Throws `ADDRESS_SPACE_BUSY` where it is not.
+   */
+  attachHanded(location: FunctionLocation, descriptors: VfioDescriptors, vfToken: string | undefined): AttachedDevice {
+    this.#checkOpen();
+    if (this.#iommu !== undefined) {
+      throw new Ring3Error(
+        "ADDRESS_SPACE_BUSY",
+        `the descriptors of ${location.address} come with an address space of their own; open it without sharing one`,
+      );
+    }
+    if (descriptors.backend === "group") {
+      const { device, iommu } = attachHandedGroup(location, descriptors, this.#groups);
+      this.#container = descriptors.container;
+      this.#iommu = iommu;
+      return this.#join(device);
+    }
+    const { device, ioas } = attachHandedIommufd(location, descriptors, vfToken, this.#trackDirtyPages, this.#paths);
+    this.#iommu = ioas;
+    return this.#join(device);
+  }
+
+  #join(device: AttachedDevice): AttachedDevice {
     this.#attached.add(device);
     try {
       this.#learnRanges();

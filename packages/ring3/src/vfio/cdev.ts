@@ -6,6 +6,7 @@ import type { HostPaths } from "../host/paths.ts";
 import { systemCallError } from "../linux/errno.ts";
 import type { FileDescriptor } from "../linux/file-descriptor.ts";
 import { tryIoctl } from "../linux/ioctl.ts";
+import type { VfioDescriptors } from "./descriptors.ts";
 import { deviceOpenError, noInterruptRemapping, openNode } from "./group.ts";
 import { Ioas } from "./ioas.ts";
 import type { AttachedDevice } from "./iommu.ts";
@@ -33,10 +34,34 @@ export function attachThroughIommufd(
   using stack = new DisposableStack();
   const file = stack.use(openNode(address, deviceNode, paths));
   const ioas = existing ?? stack.use(new Ioas(openNode(address, iommufdNode, paths)));
-  const iommufdDevice = bind(location, deviceNode, file, ioas, vfToken, paths);
-  attach(location, file, ioas.attachmentFor(iommufdDevice, trackDirtyPages));
+  const device = bindAndAttach(location, file, ioas, vfToken, trackDirtyPages, paths);
   stack.move();
-  return { device: { file, iommufdDevice, group: undefined, detach: () => undefined }, ioas };
+  return { device, ioas };
+}
+
+/** A function whose node and iommufd another process has opened. */
+export function attachHandedIommufd(
+  location: FunctionLocation,
+  { iommufd, device: file }: Extract<VfioDescriptors, { readonly backend: "iommufd" }>,
+  vfToken: string | undefined,
+  trackDirtyPages: boolean,
+  paths: HostPaths,
+): { readonly device: AttachedDevice; readonly ioas: Ioas } {
+  const ioas = new Ioas(iommufd);
+  return { device: bindAndAttach(location, file, ioas, vfToken, trackDirtyPages, paths), ioas };
+}
+
+function bindAndAttach(
+  location: FunctionLocation,
+  file: FileDescriptor,
+  ioas: Ioas,
+  vfToken: string | undefined,
+  trackDirtyPages: boolean,
+  paths: HostPaths,
+): AttachedDevice {
+  const iommufdDevice = bind(location, location.deviceNode ?? "", file, ioas, vfToken, paths);
+  attach(location, file, ioas.attachmentFor(iommufdDevice, trackDirtyPages));
+  return { file, iommufdDevice, group: undefined, detach: () => undefined };
 }
 
 function bind(

@@ -32,6 +32,8 @@ export interface VfioFunctionOptions {
   readonly removalGraceMs?: number;
   /** Bound on waiting for the function after a reset; 10,000 ms by default. */
   readonly resetTimeoutMs?: number;
+  /** Aborts when whoever gave this process the function wants it back: as a request of the kernel, with the same time. */
+  readonly wantedBack?: AbortSignal;
 }
 
 /** A function bound to vfio-pci. {@link open} makes one; what is here beyond {@link PciFunction} is Linux's own. */
@@ -105,11 +107,13 @@ export class VfioFunction implements PciFunction {
     this.features = new DeviceFeatures(this.#device);
     this.#life = space.arena.control.open();
     this.#signals = armSignals(this.#device, location.address, {
-      onRequest: () => this.#removalRequested(),
+      onRequest: () => this.#removalRequested("its removal was requested (unplug or unbind)"),
       onError: () => this.events.emit("error", { description: "the platform reported an uncorrected error (AER)" }),
       onRecovery: (succeeded) => this.#errorHandled(succeeded),
       onResume: (sleptMs) => this.#machineSlept(sleptMs),
     });
+    const wanted = (): void => this.#removalRequested("whoever lent it wants it back");
+    options.wantedBack?.addEventListener("abort", wanted, { once: true, signal: this.#ending.signal });
   }
 
   get busMaster(): boolean {
@@ -239,11 +243,11 @@ export class VfioFunction implements PciFunction {
     return method;
   }
 
-  #removalRequested(): void {
+  #removalRequested(reason: string): void {
     // The kernel repeats the request; the driver hears it once.
     if (this.#removal !== undefined || this.#ending.reason !== undefined) return;
     const graceMs = this.#removalGraceMs;
-    this.#removal = "its removal was requested (unplug or unbind)";
+    this.#removal = reason;
     this.#graceTimer = setTimeout(() => void this[Symbol.asyncDispose](), graceMs);
     this.#graceTimer.unref();
     this.events.emit("removal-requested", { graceMs });

@@ -7,6 +7,7 @@ import type { HostPaths } from "../host/paths.ts";
 import { systemCallError } from "../linux/errno.ts";
 import { FileDescriptor } from "../linux/file-descriptor.ts";
 import { ioctl, tryIoctl } from "../linux/ioctl.ts";
+import type { VfioDescriptors } from "./descriptors.ts";
 import type { AttachedDevice, Iommu } from "./iommu.ts";
 import { busy, type FunctionLocation, groupNotViable, permissionDenied } from "./locate.ts";
 import { NoIommu } from "./no-iommu.ts";
@@ -73,18 +74,37 @@ export function attachThroughGroup(
     group = { file, users: 0 };
   }
   const file = deviceOf(location, group.file, vfToken, paths);
+  stack.move();
+  return { device: attachedDevice(file, number, group, groups), container: shared, iommu };
+}
+
+/** A function whose group's file, container and device another process has opened and put together. */
+export function attachHandedGroup(
+  { address, group: number }: FunctionLocation,
+  { container, group, device }: Extract<VfioDescriptors, { readonly backend: "group" }>,
+  groups: Map<number, GroupFile>,
+): { readonly device: AttachedDevice; readonly iommu: Iommu } {
+  if (number === undefined) throw new Ring3Error("NO_IOMMU", `${address} is in no IOMMU group`);
+  const iommu = new Type1(container);
+  return { device: attachedDevice(device, number, { file: group, users: 0 }, groups), iommu };
+}
+
+function attachedDevice(
+  file: FileDescriptor,
+  number: number,
+  group: GroupFile,
+  groups: Map<number, GroupFile>,
+): AttachedDevice {
   group.users++;
   groups.set(number, group);
-  stack.move();
-  const held = group;
   const detach = (): void => {
-    held.users--;
-    if (held.users > 0) return;
+    group.users--;
+    if (group.users > 0) return;
     groups.delete(number);
     // Leaving the container first would need all devices closed; closing the group does both.
-    held.file.close();
+    group.file.close();
   };
-  return { device: { file, iommufdDevice: undefined, group: group.file, detach }, container: shared, iommu };
+  return { file, iommufdDevice: undefined, group: group.file, detach };
 }
 
 function openContainer(address: string, node: string, paths: HostPaths, stack: DisposableStack): FileDescriptor {

@@ -1,4 +1,11 @@
 export { AddressSpace, type AddressSpaceOptions } from "./address-space.ts";
+export {
+  descriptorsOf,
+  listDescriptors,
+  openVfioDescriptors,
+  type VfioDescriptors,
+  type VfioDescriptorsOptions,
+} from "./descriptors.ts";
 export { DeviceFeatures, type IovaSpan, type MigrationSupport } from "./features.ts";
 export { VfioFunction, type VfioFunctionOptions } from "./function.ts";
 export { AttachedFunction, attachFunction, type VfioFunctionHandle } from "./handle.ts";

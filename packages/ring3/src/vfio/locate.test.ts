@@ -6,6 +6,8 @@ import { afterEach, beforeEach, test } from "node:test";
 import { isRing3Error } from "../binary/error.ts";
 import { type HostPaths, hostPaths } from "../host/paths.ts";
 import { chooseInterface, groupNotViable, locateFunction } from "./locate.ts";
+import { descriptorsOf, listDescriptors, openVfioDescriptors, type VfioDescriptors } from "./descriptors.ts";
+import { FileDescriptor } from "../linux/file-descriptor.ts";
 import { openVfio } from "./open.ts";
 
 let root = "";
@@ -130,4 +132,56 @@ test("without IOMMU only a loud opt-in opens", async () => {
   put("dev/vfio/noiommu-7");
   assert.equal(locateFunction("0000:01:00.0", paths).noIommu, true);
   await assert.rejects(openVfio("01:00.0", {}, paths), (error: unknown) => isRing3Error(error, "NO_IOMMU"));
+});
+
+test("descriptors to be given away: refused where they would give away more than one function", () => {
+  plug("0000:01:00.0", 7, "vfio-pci");
+  plug("0000:01:00.1", 7, "vfio-pci");
+  assert.throws(() => openVfioDescriptors("01:00.0", { backend: "group" }, paths), {
+    code: "GROUP_SHARED",
+    message: /0000:01:00\.1/,
+  });
+  plug("0000:02:00.0", undefined, "vfio-pci");
+  assert.equal(
+    code(() => openVfioDescriptors("02:00.0", {}, paths)),
+    "NO_IOMMU",
+  );
+});
+
+test("what came over a socket: as many descriptors as the interface has, in their order", () => {
+  const files = Array.from({ length: 4 }, () => FileDescriptor.open("/dev/null"));
+  const [first, second, third] = files;
+  assert.deepEqual(descriptorsOf("group", files.slice(0, 3)), {
+    backend: "group",
+    container: first,
+    group: second,
+    device: third,
+  });
+  assert.deepEqual(descriptorsOf("iommufd", files.slice(0, 2)), { backend: "iommufd", iommufd: first, device: second });
+  for (const count of [0, 1, 2, 4]) {
+    assert.equal(
+      code(() => descriptorsOf("group", files.slice(0, count))),
+      "DESCRIPTORS_INVALID",
+    );
+  }
+  for (const count of [1, 3]) {
+    assert.equal(
+      code(() => descriptorsOf("iommufd", files.slice(0, count))),
+      "DESCRIPTORS_INVALID",
+    );
+  }
+  for (const file of files) file.close();
+});
+
+test("descriptors are closed where no function can be made of them", async () => {
+  plug("0000:01:00.0", 7, "vfio-pci");
+  const given = (): VfioDescriptors => {
+    const [container, group, device] = Array.from({ length: 3 }, () => FileDescriptor.open("/dev/null"));
+    return descriptorsOf("group", [container, group, device] as FileDescriptor[]);
+  };
+  for (const address of ["0000:01:00.0", "0000:09:00.0"]) {
+    const descriptors = given();
+    await assert.rejects(openVfio(address, { descriptors }, paths));
+    assert.ok(listDescriptors(descriptors).every(({ closed }) => closed));
+  }
 });

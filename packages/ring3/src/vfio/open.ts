@@ -3,6 +3,7 @@ import { Ring3Error } from "../binary/error.ts";
 import { type HostPaths, thisMachine } from "../host/paths.ts";
 import { PciAddress } from "../pci/address.ts";
 import { AddressSpace, type AddressSpaceOptions } from "./address-space.ts";
+import { listDescriptors, type VfioDescriptors } from "./descriptors.ts";
 import { VfioFunction, type VfioFunctionOptions } from "./function.ts";
 import { locateFunction } from "./locate.ts";
 import { warn } from "./warnings.ts";
@@ -17,12 +18,14 @@ export interface VfioOpenOptions extends VfioFunctionOptions, AddressSpaceOption
    * Config space, BARs and interrupts work; DMA memory is not offered.
    */
   readonly unsafeNoIommu?: boolean;
+  /** Takes these over, which another process has opened, instead of opening anything: no permission is needed for that. */
+  readonly descriptors?: VfioDescriptors;
 }
 
 /**
  * Opens the function at `address` (`0000:01:00.0`, or `01:00.0` in domain 0) over the kernel's VFIO.
  *
- * Throws, each with the fix in its message: `NOT_FOUND`, `NOT_BOUND`, `GROUP_NOT_VIABLE`, `PERMISSION_DENIED`, `BUSY`,
+ * Throws, each with the fix in its message, and with `descriptors` closed: `NOT_FOUND`, `NOT_BOUND`, `GROUP_NOT_VIABLE`, `PERMISSION_DENIED`, `BUSY`,
  * `NO_IOMMU`, `NO_IOMMUFD`, `NO_INTERRUPT_REMAPPING`.
  */
 export async function openVfio(
@@ -30,6 +33,9 @@ export async function openVfio(
   options: VfioOpenOptions = {},
   paths: HostPaths = thisMachine,
 ): Promise<VfioFunction> {
+  const { descriptors } = options;
+  using handed = new DisposableStack();
+  if (descriptors !== undefined) for (const file of listDescriptors(descriptors)) handed.use(file);
   const location = locateFunction(PciAddress.parse(address).toString(), paths);
   if (location.noIommu) {
     if (options.unsafeNoIommu !== true) {
@@ -43,9 +49,14 @@ export async function openVfio(
     warn({ code: "RING3_NO_IOMMU", message });
   }
   const space = options.addressSpace ?? new AddressSpace(options, paths);
-  const attached = space.attach(location, options.vfToken);
+  const attached =
+    descriptors === undefined
+      ? space.attach(location, options.vfToken)
+      : space.attachHanded(location, descriptors, options.vfToken);
   try {
-    return new VfioFunction(location, space, attached, options.addressSpace === undefined, options);
+    const fn = new VfioFunction(location, space, attached, options.addressSpace === undefined, options);
+    handed.move();
+    return fn;
   } catch (error) {
     space.detach(attached);
     throw error;

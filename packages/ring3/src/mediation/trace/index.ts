@@ -1,4 +1,5 @@
-export { DeviceTrace, type DeviceTraceOptions } from "./device-trace.ts";
+export type { DeviceTraceOptions } from "./client-trace.ts";
+export { DeviceTrace } from "./device-trace.ts";
 export {
   type AccessEvent,
   type DecodedValue,
@@ -28,6 +29,7 @@ export {
   type TraceStatistics,
   TraceSummary,
 } from "./statistics.ts";
+export { MediationTrace } from "./mediation-trace.ts";
 export { PcapngSink } from "./pcapng.ts";
 export { eventText } from "./text.ts";
 export { type TraceOptions, traced } from "./traced.ts";

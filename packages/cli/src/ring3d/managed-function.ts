@@ -1,0 +1,409 @@
+// One function of the service through its life: taken from its driver, opened, put behind rules, served to one user after
+// another, tried again when something fails, and given back. What it needs of the machine comes from outside.
+import { type PciFunction, Ring3Error } from "ring3";
+import { linux, type MediatedFunction, type MediationObserver, mediate, strict, vfio2010 } from "ring3/mediation";
+import type { NoticeBroker } from "ring3/notices";
+import { type ConnectingPeer, type FunctionServer, type ServerEvent, serve } from "ring3/vfio-user";
+import type { FunctionSettings } from "./configuration.ts";
+import { FunctionNotices } from "./function-notices.ts";
+import { socketAccess } from "./function-socket.ts";
+import { beginTrace, type FunctionTrace } from "./function-trace.ts";
+import type { FunctionState, FunctionStatus, ServiceEvent, UserSession } from "./service-interface.ts";
+
+const RULES = { strict, linux, "vfio-2010": vfio2010 };
+/** Pauses between attempts, in milliseconds: doubled from the first to the last. */
+const FIRST_RETRY_MS = 1000;
+const LAST_RETRY_MS = 60_000;
+
+/** What a function of the service needs of the machine. */
+export interface Hardware {
+  /**
+   * Takes the function from its driver, unless VFIO has it already; tells whether it did. It is noted, so that what a service
+   * that was killed has taken is given back.
+   */
+  take(address: string): Promise<boolean>;
+  /** Gives it back to the driver that had it, if it was taken; tells whether it was. */
+  giveBack(address: string): Promise<boolean>;
+  open(address: string, options: { readonly removalGraceMs: number }): Promise<PciFunction>;
+}
+
+export interface ManagedOptions {
+  readonly hardware: Hardware;
+  /** Without the name of the function. */
+  readonly emit: (event: FunctionEvent) => void;
+  /** Tells users what is about to happen. */
+  readonly notices: NoticeBroker;
+  /** The users' sockets by path where somebody else listens already, as systemd does. */
+  readonly listenFd?: ((path: string) => number | undefined) | undefined;
+}
+
+type Without<E, K extends string> = E extends unknown ? Omit<E, K> : never;
+export type FunctionEvent = Without<Extract<ServiceEvent, { readonly function: string }>, "function">;
+
+/** What there is while a function is served. */
+interface Served {
+  readonly real: PciFunction;
+  readonly mediated: MediatedFunction;
+  readonly server: FunctionServer;
+  readonly resources: AsyncDisposableStack;
+}
+
+export class ManagedFunction {
+  #settings: FunctionSettings;
+  /** What is to hold once its present user has left. */
+  #next: FunctionSettings | undefined;
+  readonly #hardware: Hardware;
+  readonly #emit: ManagedOptions["emit"];
+  readonly #options: ManagedOptions;
+  readonly #sessions: (UserSession & { readonly opening: Disposable })[] = [];
+  readonly #notices: FunctionNotices;
+  #served: Served | undefined;
+  #state: "starting" | "up" | "failed" | "removed" | "stopping" = "starting";
+  #reason: string | undefined;
+  #ids: FunctionStatus["ids"];
+  #trace: FunctionTrace | undefined;
+  /** The machine wants it back. */
+  #removing = false;
+  #retryMs = FIRST_RETRY_MS;
+  #timer: NodeJS.Timeout | undefined;
+  /** Everything that changes the function happens in turn. */
+  #turn: Promise<unknown> = Promise.resolve();
+
+  constructor(settings: FunctionSettings, options: ManagedOptions) {
+    this.#settings = settings;
+    this.#options = options;
+    this.#hardware = options.hardware;
+    this.#emit = options.emit;
+    this.#notices = new FunctionNotices(settings.name, options.notices, {
+      emit: options.emit,
+      reset: async () => await this.#served?.mediated.resetByUser(),
+      disconnect: async (reason) => await this.#served?.server.disconnect(reason),
+    });
+  }
+
+  get settings(): FunctionSettings {
+    return this.#next ?? this.#settings;
+  }
+
+  /** Those who use it now. */
+  get users(): readonly UserSession[] {
+    return this.#sessions.map(({ pid, uid, gid, sinceMs }) => ({ pid, uid, gid, sinceMs }));
+  }
+
+  get status(): FunctionStatus {
+    const { name, address, socket, rules, lockLimit } = this.#settings;
+    const served = this.#served;
+    return {
+      name,
+      address,
+      socket,
+      state: this.#stateNow(),
+      reason: served?.mediated.spoilt?.message ?? this.#reason,
+      ids: this.#ids,
+      rules,
+      users: this.users,
+      waiting: 0,
+      lockedBytes: served?.mediated.lockedBytes ?? 0,
+      lockLimit,
+      trace: this.#trace?.file,
+      statistics: served?.server.statistics,
+    };
+  }
+
+  /** Begins to serve; resolves after the first attempt. A failure is told, and tried again later. */
+  start(): Promise<void> {
+    return this.#inTurn(() => this.#attempt());
+  }
+
+  /** The machine has something new to say about the function: an attempt that waits is made now. */
+  wake(event: "added" | "changed"): void {
+    if (this.#timer === undefined && !(this.#state === "removed" && event === "added")) return;
+    this.#retryMs = FIRST_RETRY_MS;
+    void this.start();
+  }
+
+  /** Takes the function from its users; resolves with them, once it is reset. */
+  async kick(reason: string): Promise<readonly UserSession[]> {
+    const { users } = this;
+    await this.#served?.server.disconnect(reason);
+    return users;
+  }
+
+  /** Begins a trace in the file `path`, or ends the one that there is; gives the file's path. */
+  setTrace(path: string | undefined): string | undefined {
+    const before = this.#trace;
+    if (path === undefined) {
+      before?.[Symbol.dispose]();
+      this.#trace = undefined;
+      return before?.file;
+    }
+    if (before !== undefined) return before.file;
+    const served = this.#served;
+    if (served === undefined) {
+      throw new Ring3Error("FUNCTION_BUSY", `${this.#settings.name} is not served now, so there is nothing to trace`, {
+        errno: "EBUSY",
+      });
+    }
+    this.#trace = beginTrace(served.mediated, path);
+    return this.#trace.file;
+  }
+
+  /**
+   * Takes other settings: who may use it counts at once, and whoever may not any more is disconnected; for the rest the
+   * function is served anew, once its present user has left. Tells whether it waits for that.
+   */
+  reconfigure(settings: FunctionSettings): "same" | "changed" | "deferred" {
+    const before = this.settings;
+    if (sameService(before, settings) && before.users.equals(settings.users)) return "same";
+    if (sameService(this.#settings, settings)) {
+      this.#settings = settings;
+      this.#next = undefined;
+      if (this.#sessions.some(({ uid, gid }) => !settings.users.has(uid, gid))) {
+        void this.kick("it may not use the function any more");
+      }
+      return "changed";
+    }
+    // Who may come in counts in the meantime, too.
+    this.#settings = { ...this.#settings, users: settings.users };
+    this.#next = settings;
+    if (this.#sessions.length > 0) return "deferred";
+    void this.#inTurn(() => this.#serveAnew());
+    return "changed";
+  }
+
+  /** Disconnects its users, resets it, and gives it back to the driver that had it. */
+  close(): Promise<void> {
+    return this.#inTurn(async () => {
+      this.#state = "stopping";
+      clearTimeout(this.#timer);
+      this.#timer = undefined;
+      await this.#bringDown();
+      await this.#giveBack();
+    });
+  }
+
+  // === Up and down =================================================================================================
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#turn.then(work);
+    this.#turn = done.catch(() => undefined);
+    return done;
+  }
+
+  async #attempt(): Promise<void> {
+    if (this.#state === "stopping") return;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    try {
+      if (this.#served === undefined) await this.#bringUp();
+      else await this.#served.mediated.resetAgain();
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      await this.#bringDown();
+      if ((error as { code?: unknown }).code === "FUNCTION_NOT_FOUND") this.#absent(reason);
+      else this.#failed(reason);
+      return;
+    }
+    this.#state = "up";
+    this.#notices.returned();
+    this.#reason = undefined;
+    this.#retryMs = FIRST_RETRY_MS;
+    this.#emit({ type: "ready" });
+  }
+
+  async #bringUp(): Promise<void> {
+    const { name, address, bind, socket, trace, removalSeconds } = this.#settings;
+    this.#state = "starting";
+    if (bind && (await this.#hardware.take(address))) this.#emit({ type: "bound", address });
+    await using resources = new AsyncDisposableStack();
+    const real = resources.use(await this.#hardware.open(address, { removalGraceMs: removalSeconds * 1000 }));
+    const { vendorId, deviceId, classCode } = real.identity;
+    this.#ids = { vendorId, deviceId, classCode };
+    const mediated = resources.use(await mediate(real, this.#mediation()));
+    if (trace !== undefined) this.#trace = beginTrace(mediated, trace);
+    const listenFd = this.#options.listenFd?.(socket);
+    const options = {
+      ...socketAccess(this.#settings.users),
+      admit: (peer: ConnectingPeer) => this.#admit(peer),
+      onEvent: (event: ServerEvent) => this.#heard(event),
+      ...(listenFd === undefined ? {} : { listenFd }),
+    };
+    const server = resources.use(await serve(mediated, socket, options));
+    const served = { real, mediated, server, resources: resources.move() };
+    this.#served = served;
+    this.#removing = false;
+    const gone = (): void => this.#gone(served, `${name} was removed`);
+    real.gone.addEventListener("abort", gone, { once: true });
+    if (real.gone.aborted) gone();
+  }
+
+  #mediation(): Parameters<typeof mediate>[1] {
+    const { name, rules, hide, trap, ranges, lockLimit, maps, allowWithoutReset } = this.#settings;
+    return {
+      name,
+      rules: RULES[rules],
+      hide,
+      trap,
+      ranges,
+      maps,
+      ...(lockLimit === undefined ? {} : { lockedBytes: lockLimit }),
+      withoutReset: allowWithoutReset ? "allow" : "refuse",
+      observer: this.#observer(),
+    };
+  }
+
+  async #bringDown(): Promise<void> {
+    const served = this.#served;
+    this.#served = undefined;
+    this.setTrace(undefined);
+    try {
+      await served?.resources.disposeAsync();
+    } catch (error) {
+      // A function that is gone may fail on its way out; what it held is closed all the same.
+      this.#emit({ type: "fault", description: error instanceof Error ? error.message : String(error) });
+    }
+  }
+
+  async #giveBack(): Promise<void> {
+    const { address, bind } = this.#settings;
+    if (!bind) return;
+    try {
+      if (await this.#hardware.giveBack(address)) this.#emit({ type: "given-back", address });
+    } catch (error) {
+      this.#failed(`it was not given back: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+
+  /** Its present user has left, or there was none, and other settings hold from now on. */
+  async #serveAnew(): Promise<void> {
+    const next = this.#next;
+    if (next === undefined || this.#state === "stopping") return;
+    this.#next = undefined;
+    await this.#bringDown();
+    const { address, bind } = this.#settings;
+    if (bind && (address !== next.address || !next.bind)) await this.#giveBack();
+    this.#settings = next;
+    await this.#attempt();
+  }
+
+  #failed(reason: string): void {
+    // The same again and again is told once.
+    if (this.#state !== "failed" || this.#reason !== reason) this.#emit({ type: "failed", reason });
+    if (this.#state === "stopping") return;
+    this.#state = "failed";
+    this.#reason = reason;
+    this.#timer = setTimeout(() => void this.start(), this.#retryMs);
+    this.#retryMs = Math.min(this.#retryMs * 2, LAST_RETRY_MS);
+  }
+
+  /** The real function has ended; it is served again when the machine has it again. */
+  #gone(served: Served, reason: string): void {
+    if (this.#served !== served) return;
+    void this.#inTurn(async () => {
+      if (this.#served !== served) return;
+      await this.#bringDown();
+      this.#absent(reason);
+    });
+  }
+
+  /** It is not there: it is served as soon as the machine tells of it. */
+  #absent(reason: string): void {
+    if (this.#state === "stopping") return;
+    this.#state = "removed";
+    this.#reason = reason;
+    this.#emit({ type: "removed", reason });
+  }
+
+  // === Users =======================================================================================================
+
+  #admit(peer: ConnectingPeer): void {
+    const { name, users } = this.#settings;
+    if (!users.has(peer.uid, peer.gid, peer.groups() ?? [])) {
+      throw new Ring3Error(
+        "PERMISSION_DENIED",
+        `uid ${peer.uid} is not among the users of ${name}; an administrator can add it in the configuration of ring3d`,
+        { errno: "EACCES" },
+      );
+    }
+    this.#notices.checkOpenable();
+    if (this.#state !== "up") {
+      throw new Ring3Error("FUNCTION_BUSY", `${name} is being taken out of service`, { errno: "EBUSY" });
+    }
+  }
+
+  #heard(event: ServerEvent): void {
+    switch (event.type) {
+      case "connected": {
+        const { pid, uid, gid } = event;
+        this.#sessions.push({ pid, uid, gid, sinceMs: Date.now(), opening: this.#notices.opened({ pid, uid }) });
+        this.#emit({ type: "opened", pid, uid, gid });
+        return;
+      }
+      case "disconnected": {
+        const at = this.#sessions.findIndex(({ pid }) => pid === event.pid);
+        const [session] = at < 0 ? [] : this.#sessions.splice(at, 1);
+        session?.opening[Symbol.dispose]();
+        this.#emit({ type: "closed", pid: event.pid, uid: session?.uid ?? -1, reason: event.reason });
+        if (this.#sessions.length === 0) void this.#inTurn(() => this.#afterUser());
+        return;
+      }
+      case "refused":
+        this.#emit({ type: "refused", pid: event.pid, uid: event.uid, reason: event.reason });
+        return;
+      case "fault":
+      case "error":
+        this.#emit({ type: "fault", description: event.description });
+        return;
+    }
+  }
+
+  /** Nobody uses the function any more: what waited for that happens now. */
+  async #afterUser(): Promise<void> {
+    const served = this.#served;
+    if (served === undefined || this.#sessions.length > 0) return;
+    await served.mediated.settling;
+    if (this.#served !== served) return;
+    if (this.#removing) return;
+    if (this.#next !== undefined) await this.#serveAnew();
+    else if (served.mediated.spoilt !== undefined) this.#failed(served.mediated.spoilt.message);
+  }
+
+  #observer(): MediationObserver {
+    return {
+      reset: ({ cause, kind }) => this.#emit({ type: "reset", cause, kind }),
+      rule: ({ rule, place, description }) => this.#emit({ type: "rule", rule, place, description }),
+      dma: ({ kind, iova, size, reason = "" }) => {
+        if (kind === "refused") this.#emit({ type: "dma-refused", iova, size, reason });
+      },
+      notice: ({ kind, description }) => {
+        if (kind === "fault") return;
+        this.#emit({ type: "notice", notice: kind, outcome: description });
+        if (kind === "removal-requested") void this.#removal(description);
+        else if (kind === "error") this.#notices.error(description);
+        else if (kind === "recovered") this.#notices.recovered(description);
+      },
+    };
+  }
+
+  /** The machine waits for it: once nobody has it any more it is let go, long before the kernel would take it. */
+  async #removal(description: string): Promise<void> {
+    const served = this.#served;
+    if (this.#removing) return;
+    this.#removing = true;
+    await this.#notices.removal(this.#settings.removalSeconds * 1000, description);
+    if (this.#served === served) await this.#inTurn(async () => await served?.real[Symbol.asyncDispose]());
+  }
+
+  #stateNow(): FunctionState {
+    if (this.#state !== "up") return this.#state;
+    if (this.#sessions.length > 0) return "used";
+    return this.#served?.mediated.settling === undefined ? "ready" : "resetting";
+  }
+}
+
+/** Whether two settings differ in nothing but who may use the function. */
+function sameService(one: FunctionSettings, other: FunctionSettings): boolean {
+  const plain = ({ users: _users, hide, ...rest }: FunctionSettings): string =>
+    JSON.stringify({ ...rest, hide: hide.map(({ name }) => name) });
+  return plain(one) === plain(other);
+}
