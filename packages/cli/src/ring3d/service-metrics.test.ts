@@ -31,7 +31,16 @@ const statistics: ServerStatistics = {
     bytesSent: 200,
     errorReplies: 3,
   },
-  ...{ connections: 1, refusals: 0, dmaMaps: 2, dmaMappedBytes: 8192, dmaMapsMade: 4, interrupts: 5, faults: 0 },
+  ...{
+    clients: 1,
+    connections: 1,
+    refusals: 0,
+    dmaMaps: 2,
+    dmaMappedBytes: 8192,
+    dmaMapsMade: 4,
+    interrupts: 5,
+    faults: 0,
+  },
   ...{ polls: 0, polledWork: 0, stateSaves: 0 },
 };
 
