@@ -2,10 +2,10 @@
 import { lstatSync, type Stats } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { Ring3Error } from "ring3";
+import { LineReader } from "ring3/notices";
 import { groupName, userName } from "ring3/host";
 import { UsageError } from "../usage-error.ts";
 import type { ControlError, ControlRequest } from "./control-protocol.ts";
-import { LineReader } from "./line-reader.ts";
 
 /** Answers have all functions in them; a service that sends more in a line is none of ours. */
 const MAXIMUM_ANSWER_BYTES = 64 * 1024 * 1024;
@@ -77,7 +77,7 @@ async function* linesOf(stream: Socket, path: string): AsyncGenerator<Line, void
   const reader = new LineReader(MAXIMUM_ANSWER_BYTES);
   try {
     for await (const chunk of stream) {
-      for (const text of reader.push(chunk as Buffer) ?? []) yield parsed(text, path);
+      for (const text of reader.push(chunk as Buffer)) yield parsed(text, path);
     }
   } catch (error) {
     // The service has hung up in the middle of something; what it said before was read.

@@ -2,6 +2,7 @@
 // peer does or leaves out may cost more than its connection. Lines are bounded, a peer that says nothing is hung up on, one that
 // does not read its answers is waited for as long as that, and one that does not read its events is dropped.
 import type { Socket } from "node:net";
+import { LineReader } from "ring3/notices";
 import { toJson } from "../text.ts";
 import {
   type ControlError,
@@ -10,7 +11,6 @@ import {
   parseRequest,
   requestId,
 } from "./control-protocol.ts";
-import { LineReader } from "./line-reader.ts";
 import type { EventFacts } from "./event-lines.ts";
 
 /** Bytes of events that a peer may have unread, besides what the kernel keeps for it. */
@@ -48,11 +48,10 @@ export class ControlConnection {
       const waits = this.#working || this.#following !== undefined;
       if (!waits || stream.writableNeedDrain) stream.destroy();
     });
-    stream.on("data", (chunk: Buffer) => this.#take(this.#reader.push(chunk)));
+    stream.on("data", (chunk: Buffer) => this.#take(chunk));
     stream.once("end", () => {
       this.#peerEnded = true;
-      const rest = this.#reader.rest();
-      this.#take(rest === "" ? [] : [rest]);
+      void this.#work();
     });
   }
 
@@ -69,15 +68,16 @@ export class ControlConnection {
     if (this.#stream.writableLength > MAXIMUM_UNREAD_BYTES) this.#stream.destroy();
   }
 
-  #take(lines: readonly string[] | undefined): void {
-    if (lines === undefined) {
+  #take(chunk: Buffer): void {
+    try {
+      this.#requests.push(...this.#reader.push(chunk));
+    } catch {
       const message = `a request is a line of at most ${MAXIMUM_REQUEST_BYTES} bytes`;
       this.#lastWords({ code: "USAGE", message });
       return;
     }
     // What comes while requests are being answered stays in the kernel's buffer, which is bounded.
-    if (lines.length > 0) this.#stream.pause();
-    this.#requests.push(...lines);
+    if (this.#requests.length > 0) this.#stream.pause();
     void this.#work();
   }
 
@@ -91,7 +91,7 @@ export class ControlConnection {
         this.#lastWords(this.#refusal);
         return;
       }
-      if (line.trim() !== "") await this.#answer(line);
+      await this.#answer(line);
     }
     this.#working = false;
     if (this.#stream.destroyed) return;

@@ -155,8 +155,7 @@ test("requests are answered in their order; a half-open peer gets all answers, a
   service.outcome = () => gate.promise.then(() => ({ added: ["x"], removed: [], changed: [], deferred: [] }));
   const client = new Client(await served(t, service));
   client.send({ id: 1, request: "reload" }, { id: 2, request: "users" });
-  // Without an end of its line.
-  client.socket.end('{"id":3,"request":"users"}');
+  client.socket.end('{"id":3,"request":"users"}\n{"id":4,"without":"an end of its line"');
   await once(client.socket, "finish");
   gate.resolve();
   const ids = [];

@@ -222,8 +222,11 @@ export class UnixListener implements Disposable {
   }
 }
 
-/** Whether somebody listens at `path`: `dead` where a socket is left over, `none` where nothing is there. Never waits. */
-export function probeListener(path: string): "live" | "dead" | "none" {
+/**
+ * Whether somebody listens at `path`: `dead` where a socket is left over, `closed` where its permissions keep us from asking,
+ * `none` where nothing is there. Never waits.
+ */
+export function probeListener(path: string): "live" | "dead" | "closed" | "none" {
   const fd = new FileDescriptor(
     native.systemCall("socket", () => native.socket(AF_UNIX, SOCK.stream | SOCK.CLOEXEC | OPEN.NONBLOCK, 0)),
   );
@@ -231,7 +234,8 @@ export function probeListener(path: string): "live" | "dead" | "none" {
     const address = socketAddress(path);
     const result = native.attemptCall(() => native.connect(fd.number, address, address.length));
     if (result === -ERRNO.ENOENT[0]) return "none";
-    // A full queue (EAGAIN), another kind of socket or no permission: somebody is there.
+    if (result === -ERRNO.EACCES[0]) return "closed";
+    // A full queue (EAGAIN) or another kind of socket: somebody is there.
     return result === -ERRNO.ECONNREFUSED[0] ? "dead" : "live";
   } finally {
     fd.close();
