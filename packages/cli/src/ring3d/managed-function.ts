@@ -35,8 +35,8 @@ export interface ManagedOptions {
   readonly emit: (event: FunctionEvent) => void;
   /** Tells users what is about to happen. */
   readonly notices: NoticeBroker;
-  /** The users' sockets by path where somebody else listens already, as systemd does. */
-  readonly listenFd?: ((path: string) => number | undefined) | undefined;
+  /** The descriptor of a function's socket where somebody else listens already, as systemd does. */
+  readonly listenFd?: ((name: string) => number | undefined) | undefined;
 }
 
 type Without<E, K extends string> = E extends unknown ? Omit<E, K> : never;
@@ -262,13 +262,12 @@ export class ManagedFunction {
     this.#ids = { vendorId, deviceId, classCode };
     const mediated = resources.use(await mediate(real, this.#mediation()));
     if (trace !== undefined) this.#trace = beginTrace(mediated, trace);
-    const listenFd = this.#options.listenFd?.(socket);
+    const listenFd = this.#options.listenFd?.(name);
     const options = {
-      ...socketAccess(this.#settings.users),
+      ...(listenFd === undefined ? socketAccess(this.#settings.users) : { listenFd }),
       openings: this.#settings.openings,
       admit: (peer: ConnectingPeer) => this.#admit(peer),
       onEvent: (event: ServerEvent) => this.#heard(event),
-      ...(listenFd === undefined ? {} : { listenFd }),
     };
     const server = resources.use(await serve(mediated, socket, options));
     const served = { real, mediated, server, resources: resources.move() };
