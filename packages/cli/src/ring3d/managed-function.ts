@@ -223,10 +223,10 @@ export class ManagedFunction {
     if (trace !== undefined) this.#trace = beginTrace(mediated, trace);
     const listenFd = this.#options.listenFd?.(socket);
     const options = {
-      ...socketAccess(this.#settings.users),
+      // Somebody else's socket has the permissions that its maker gave it.
+      ...(listenFd === undefined ? socketAccess(this.#settings.users) : { listenFd }),
       admit: (peer: ConnectingPeer) => this.#admit(peer),
       onEvent: (event: ServerEvent) => this.#heard(event),
-      ...(listenFd === undefined ? {} : { listenFd }),
     };
     const server = resources.use(await serve(mediated, socket, options));
     const served = { real, mediated, server, resources: resources.move() };
