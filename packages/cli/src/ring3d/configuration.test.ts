@@ -44,7 +44,8 @@ test("the least that a configuration says, and what holds then", () => {
   assert.deepEqual([control, metrics, traces], ["/run/ring3/control.sock", undefined, "/var/log/ring3"]);
   const [disk] = functions;
   assert.ok(disk !== undefined && functions.length === 1);
-  const { users, ...rest } = disk;
+  const { users, handOver, ...rest } = disk;
+  assert.deepEqual([handOver.uids, handOver.gids], [[], []]);
   assert.deepEqual(rest, {
     name: "disk",
     address: "0000:01:00.0",
@@ -56,6 +57,7 @@ test("the least that a configuration says, and what holds then", () => {
     ranges: [],
     lockLimit: undefined,
     maps: 65_535,
+    openings: 1,
     allowWithoutReset: false,
     trace: undefined,
     removalSeconds: 10,
@@ -135,13 +137,14 @@ metrics: /run/ring3/control.sock
 functions:
   one: { address: "01:00.0", users: 0, socket: /run/x.sock }
   two: { address: "0000:01:00.0", users: 0, socket: /run/x.sock }
-  three: { address: vfio-user:/run/y.sock, users: 0, socket: /run/ring3/control.sock, bind: true }
+  three: { address: vfio-user:/run/y.sock, users: 0, socket: /run/ring3/control.sock, bind: true, hand-over: bob }
 `).join("\n");
   assert.match(said, /2:10: this is the control socket's path/);
   assert.match(said, /\/run\/x\.sock is the socket of one/);
   assert.match(said, /0000:01:00\.0 is served as one already/);
   assert.match(said, /\/run\/ring3\/control\.sock is the socket of metrics|control/);
   assert.match(said, /has no driver to take it from/);
+  assert.match(said, /has no descriptors of the kernel/);
 });
 
 test("what the schema refuses is refused, and what is taken conforms to it", () => {

@@ -5,7 +5,9 @@ import { mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { open, type PciFunction } from "ring3";
 import { bind, type Host, isVfioDriver, readFunction, unbind } from "ring3/host";
+import { listDescriptors, openVfioDescriptors } from "ring3/vfio";
 import type { Hardware } from "./managed-function.ts";
+import type { Lease } from "./service-interface.ts";
 
 /** The functions of this machine, for the service whose notes are in `directory`. */
 export class MachineHardware implements Hardware {
@@ -39,6 +41,11 @@ export class MachineHardware implements Hardware {
 
   async open(address: string, options: { readonly removalGraceMs: number }): Promise<PciFunction> {
     return await open(address, options);
+  }
+
+  lend(address: string): Pick<Lease, "backend" | "descriptors"> {
+    const descriptors = openVfioDescriptors(address);
+    return { backend: descriptors.backend, descriptors: listDescriptors(descriptors) };
   }
 
   async #take(address: string): Promise<boolean> {

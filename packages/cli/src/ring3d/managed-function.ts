@@ -8,7 +8,7 @@ import type { FunctionSettings } from "./configuration.ts";
 import { FunctionNotices } from "./function-notices.ts";
 import { socketAccess } from "./function-socket.ts";
 import { beginTrace, type FunctionTrace } from "./function-trace.ts";
-import type { FunctionState, FunctionStatus, ServiceEvent, UserSession } from "./service-interface.ts";
+import type { FunctionState, FunctionStatus, Lease, ServiceEvent, UserPeer, UserSession } from "./service-interface.ts";
 
 const RULES = { strict, linux, "vfio-2010": vfio2010 };
 /** Pauses between attempts, in milliseconds: doubled from the first to the last. */
@@ -25,6 +25,8 @@ export interface Hardware {
   /** Gives it back to the driver that had it, if it was taken; tells whether it was. */
   giveBack(address: string): Promise<boolean>;
   open(address: string, options: { readonly removalGraceMs: number }): Promise<PciFunction>;
+  /** Opens the kernel's descriptors of a function that is not open, to be given away. */
+  lend(address: string): Pick<Lease, "backend" | "descriptors">;
 }
 
 export interface ManagedOptions {
@@ -48,6 +50,11 @@ interface Served {
   readonly resources: AsyncDisposableStack;
 }
 
+/** A user, and that it is known to have the function. */
+interface Session extends UserSession {
+  readonly opening: Disposable;
+}
+
 export class ManagedFunction {
   #settings: FunctionSettings;
   /** What is to hold once its present user has left. */
@@ -55,13 +62,15 @@ export class ManagedFunction {
   readonly #hardware: Hardware;
   readonly #emit: ManagedOptions["emit"];
   readonly #options: ManagedOptions;
-  readonly #sessions: (UserSession & { readonly opening: Disposable })[] = [];
+  readonly #sessions: Session[] = [];
   readonly #notices: FunctionNotices;
   #served: Served | undefined;
   #state: "starting" | "up" | "failed" | "removed" | "stopping" = "starting";
   #reason: string | undefined;
   #ids: FunctionStatus["ids"];
   #trace: FunctionTrace | undefined;
+  /** Takes the function from who has the kernel's own descriptors of it. */
+  #wantedBack: (() => void) | undefined;
   /** The machine wants it back. */
   #removing = false;
   #retryMs = FIRST_RETRY_MS;
@@ -125,8 +134,40 @@ export class ManagedFunction {
   /** Takes the function from its users; resolves with them, once it is reset. */
   async kick(reason: string): Promise<readonly UserSession[]> {
     const { users } = this;
+    this.#wantedBack?.();
     await this.#served?.server.disconnect(reason);
     return users;
+  }
+
+  /** Lends the kernel's own descriptors; while somebody has them the function is served to nobody. */
+  lend(peer: UserPeer, wantedBack: () => void): Promise<Lease> {
+    return this.#inTurn(async () => {
+      const { name, address, handOver } = this.#settings;
+      if (!handOver.has(peer.uid, peer.gid, peer.groups)) {
+        throw new Ring3Error("PERMISSION_DENIED", `uid ${peer.uid} is not in hand-over of ${name}`, {
+          errno: "EACCES",
+        });
+      }
+      if (this.#state !== "up" || this.#sessions.length > 0) {
+        const [user] = this.#sessions;
+        const why = user === undefined ? this.#stateNow() : `in use by pid ${user.pid} (uid ${user.uid})`;
+        throw new Ring3Error("FUNCTION_BUSY", `${name} is ${why}`, { errno: "EBUSY" });
+      }
+      await this.#bringDown();
+      let lent: ReturnType<Hardware["lend"]>;
+      try {
+        lent = this.#hardware.lend(address);
+      } catch (error) {
+        await this.#attempt();
+        throw error;
+      }
+      const { pid, uid, gid } = peer;
+      const session = { pid, uid, gid, sinceMs: Date.now(), opening: new DisposableStack() };
+      this.#sessions.push(session);
+      this.#wantedBack = wantedBack;
+      this.#emit({ type: "fds-handed", pid, uid });
+      return { address, ...lent, [Symbol.asyncDispose]: () => this.#inTurn(() => this.#returned(session)) };
+    });
   }
 
   /** Begins a trace in the file `path`, or ends the one that there is; gives the file's path. */
@@ -225,6 +266,7 @@ export class ManagedFunction {
     const options = {
       // Somebody else's socket has the permissions that its maker gave it.
       ...(listenFd === undefined ? socketAccess(this.#settings.users) : { listenFd }),
+      openings: this.#settings.openings,
       admit: (peer: ConnectingPeer) => this.#admit(peer),
       onEvent: (event: ServerEvent) => this.#heard(event),
     };
@@ -355,6 +397,17 @@ export class ManagedFunction {
         this.#emit({ type: "fault", description: event.description });
         return;
     }
+  }
+
+  /** Whoever had the descriptors has given them back, or will have to: until then opening it again fails, and is tried again. */
+  async #returned(session: Session): Promise<void> {
+    const at = this.#sessions.indexOf(session);
+    if (at < 0) return;
+    this.#sessions.splice(at, 1);
+    this.#wantedBack = undefined;
+    this.#emit({ type: "closed", pid: session.pid, uid: session.uid, reason: "the descriptors were given back" });
+    if (this.#next === undefined) await this.#attempt();
+    else await this.#serveAnew();
   }
 
   /** Nobody uses the function any more: what waited for that happens now. */

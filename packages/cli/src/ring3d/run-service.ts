@@ -12,6 +12,7 @@ import { serveMetrics } from "../serve/metrics-socket.ts";
 import { serviceMetrics } from "./service-metrics.ts";
 import { FunctionService } from "./service.ts";
 import type { ServiceEvent } from "./service-interface.ts";
+import { serveUsers } from "./users-socket.ts";
 
 export async function machineHardware(context: Context): Promise<MachineHardware> {
   await Promise.resolve();
@@ -33,7 +34,7 @@ export async function runService(
   const machineEvents = resources.use(await watchHost());
   const service = new FunctionService(configuration, { hardware, reread, machine: machineEvents });
   resources.use(service.on((event) => say(event, context)));
-  const { audit, control, controlGroup, metrics } = configuration;
+  const { audit, control, controlGroup, users, metrics } = configuration;
   // Two services with one control socket are one too many: the second ends here, before it touches a function.
   resources.use(await serveControl(service, control, { group: controlGroup }));
   if (audit !== undefined) resources.use(openAuditLog(service, audit, { stderr: context.streams.stderr }));
@@ -44,6 +45,7 @@ export async function runService(
   await giveBackLeftovers(configuration, hardware, context);
   resources.use(takeHangup(() => void service.reload(undefined).catch(() => undefined)));
   resources.defer(() => service.stop(reasonOf(context.signal)));
+  resources.use(serveUsers(users, service));
   await service.start();
   context.line({ event: "serving", pid: process.pid, functions: service.functions() }, () => "ring3d is ready");
   await aborted(context.signal);

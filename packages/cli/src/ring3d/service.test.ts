@@ -36,6 +36,13 @@ class FakeHardware implements Hardware {
     return await Promise.resolve(true);
   }
 
+  lend(address: string): { readonly backend: "iommufd"; readonly descriptors: readonly [] } {
+    const refusal = this.refusals.get(`lend ${address}`);
+    if (refusal !== undefined) throw refusal;
+    this.done.push(`lend ${address}`);
+    return { backend: "iommufd", descriptors: [] };
+  }
+
   async open(address: string): Promise<PciFunction> {
     await Promise.resolve();
     const refusal = this.refusals.get(address);
@@ -86,6 +93,8 @@ class Scene {
       ranges: [],
       lockLimit: undefined,
       maps: 100,
+      openings: 1,
+      handOver: users(),
       allowWithoutReset: false,
       trace: undefined,
       removalSeconds: 10,
@@ -93,7 +102,8 @@ class Scene {
     }));
     const control = join(this.place, "control.sock");
     const traces = this.place;
-    return { path: "test", control, controlGroup: undefined, metrics: undefined, audit: undefined, traces, functions };
+    const own = { control, controlGroup: undefined, users: this.socket("users"), metrics: undefined, audit: undefined };
+    return { path: "test", ...own, traces, functions };
   }
 
   socket(name: string): string {
@@ -341,4 +351,56 @@ test("a user who does not let go within its time is made to", async (t) => {
     new RegExp(`^taken by force: process ${user.pid} of uid ${uid} at a$`),
   );
   await scene.event(({ type }) => type === "removed");
+});
+
+test("the kernel's descriptors are lent to who may have them, and nobody else has the function meanwhile", async (t) => {
+  const scene = new Scene(t, ["a"], { handOver: users(uid) });
+  await scene.service.start();
+  const peer = { pid: 4711, uid, gid: uid, groups: [] };
+  const { service } = scene;
+  await assert.rejects(() => service.lend("a", { ...peer, uid: uid + 1 }, () => undefined), {
+    code: "PERMISSION_DENIED",
+  });
+  {
+    using user = new ServiceUser(scene.socket("a"));
+    assert.equal(await user.says(), "has it");
+    await assert.rejects(() => service.lend("a", peer, () => undefined), /a is in use by pid \d+/);
+    await user.leave();
+    await service.kick("a", "", by);
+  }
+  // What cannot be lent is served again.
+  scene.hardware.refusals.set("lend 0000:00:00.0", new Error("its group has another function"));
+  await assert.rejects(() => service.lend("a", peer, () => undefined), /its group has another function/);
+  assert.equal(scene.state("a"), "ready");
+  scene.hardware.refusals.clear();
+  let wanted = 0;
+  const lease = await service.lend("a", peer, () => void wanted++);
+  assert.equal(lease.address, "0000:00:00.0");
+  assert.equal(scene.state("a"), "used");
+  assert.ok(!existsSync(scene.socket("a")));
+  await assert.rejects(() => service.lend("a", peer, () => undefined), { code: "FUNCTION_BUSY" });
+  await service.kick("a", "maintenance", by);
+  assert.equal(wanted, 1);
+  await lease[Symbol.asyncDispose]();
+  assert.equal(scene.state("a"), "ready");
+  using user = new ServiceUser(scene.socket("a"));
+  assert.equal(await user.says(), "has it");
+});
+
+test("who may use what: each user sees its own", async (t) => {
+  const scene = new Scene(t, ["a", "b"], { handOver: users(uid + 1) });
+  const seen = (who: number): unknown => {
+    const peer = { pid: 1, uid: who, gid: who, groups: [] };
+    return scene.service.usableBy(peer).map(({ name, handOver }) => [name, handOver]);
+  };
+  await scene.service.start();
+  assert.deepEqual(seen(uid), [
+    ["a", false],
+    ["b", false],
+  ]);
+  assert.deepEqual(seen(uid + 1), [
+    ["a", true],
+    ["b", true],
+  ]);
+  assert.deepEqual(seen(uid + 2), []);
 });

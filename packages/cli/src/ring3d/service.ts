@@ -8,10 +8,14 @@ import type { Configuration } from "./configuration.ts";
 import { type Hardware, ManagedFunction } from "./managed-function.ts";
 import type {
   FunctionStatus,
+  Lease,
   ReloadOutcome,
   Requester,
   Service,
   ServiceEvent,
+  UsableFunction,
+  UserFacing,
+  UserPeer,
   UserSession,
 } from "./service-interface.ts";
 
@@ -29,8 +33,10 @@ export interface ServiceOptions {
   readonly listenFd?: ((path: string) => number | undefined) | undefined;
 }
 
+const SPELLING: Readonly<Record<string, string>> = { controlGroup: "control-group", users: "users-socket" };
+
 /** Functions behind their sockets, from {@link FunctionService.start} on; disposal gives everything back. */
-export class FunctionService implements Service, AsyncDisposable {
+export class FunctionService implements Service, UserFacing, AsyncDisposable {
   readonly #options: ServiceOptions;
   /** Tells users what is about to happen. */
   readonly notices: NoticeBroker;
@@ -66,6 +72,20 @@ export class FunctionService implements Service, AsyncDisposable {
     const file = fn.setTrace(on ? join(this.#configuration.traces, `${name}.jsonl`) : undefined);
     this.#emit({ type: "trace", function: name, file: on ? file : undefined, by });
     return file;
+  }
+
+  usableBy({ uid, gid, groups }: UserPeer): readonly UsableFunction[] {
+    return [...this.#functions.values()].flatMap((fn) => {
+      const { users, handOver } = fn.settings;
+      const { name, address, socket, state } = fn.status;
+      const lendable = handOver.has(uid, gid, groups);
+      if (!lendable && !users.has(uid, gid, groups)) return [];
+      return [{ name, address, socket, state, handOver: lendable }];
+    });
+  }
+
+  async lend(name: string, peer: UserPeer, wantedBack: () => void): Promise<Lease> {
+    return await this.#named(name).lend(peer, wantedBack);
   }
 
   reload(by: Requester | undefined): Promise<ReloadOutcome> {
@@ -171,11 +191,11 @@ export class FunctionService implements Service, AsyncDisposable {
 
   /** The service's own sockets and files cannot move under those who use them. */
   #refuseMoves(next: Configuration): void {
-    const moved = (["control", "controlGroup", "metrics", "audit"] as const).filter(
+    const moved = (["control", "controlGroup", "users", "metrics", "audit"] as const).filter(
       (name) => JSON.stringify(next[name]) !== JSON.stringify(this.#configuration[name]),
     );
     if (moved.length === 0) return;
-    const names = moved.map((name) => (name === "controlGroup" ? "control-group" : name)).join(", ");
+    const names = moved.map((name) => SPELLING[name] ?? name).join(", ");
     throw new UsageError(`${next.path}: ${names} cannot change while the service runs: restart it for that`);
   }
 
