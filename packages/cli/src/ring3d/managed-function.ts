@@ -262,8 +262,9 @@ export class ManagedFunction {
     this.#ids = { vendorId, deviceId, classCode };
     const mediated = resources.use(await mediate(real, this.#mediation()));
     if (trace !== undefined) this.#trace = beginTrace(mediated, trace);
-    const listenFd = this.#options.listenFd?.(name);
+    const listenFd = this.#options.listenFd?.(socket);
     const options = {
+      // Somebody else's socket has the permissions that its maker gave it.
       ...(listenFd === undefined ? socketAccess(this.#settings.users) : { listenFd }),
       openings: this.#settings.openings,
       admit: (peer: ConnectingPeer) => this.#admit(peer),

@@ -1,12 +1,18 @@
 // Serves a virtual function at a UNIX socket, to one client or to several of one user at a time: listens, tells what happens, and
 // takes the function back when that is wanted.
-import { type PeerCredentials, type UnixSocket, type Watch, watch } from "../linux/index.ts";
+import {
+  type ListeningPlace,
+  listenAt,
+  type PeerCredentials,
+  type UnixSocket,
+  type Watch,
+  watch,
+} from "../linux/index.ts";
 import type { VirtualFunction } from "../virtual/function.ts";
 import { Admission } from "./server-admission.ts";
 import { type Attended, attendance } from "./server-attendance.ts";
 import type { ServeOptions, ServerEvent, ServerStatistics } from "./server-options.ts";
 import { StateSaving } from "./server-saving.ts";
-import { type ListeningPlace, listenAt } from "./server-socket.ts";
 import { Counters } from "./server-statistics.ts";
 
 /** A pause where no connection can be taken: the process has no descriptors left. */
