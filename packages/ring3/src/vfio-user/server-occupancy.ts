@@ -69,16 +69,21 @@ export class Occupancy {
     this.#pause = pause;
   }
 
+  /** Who has the function, in words; `undefined` where nobody does. */
+  get use(): string | undefined {
+    const [first] = this.#occupants;
+    return first && `the function is in use by pid ${first.peer.pid} (uid ${first.peer.uid})`;
+  }
+
   /** Why a client cannot have the function now; `undefined` where it can. */
   objection(peer: PeerCredentials): Ring3Error | undefined {
     // Some may be gone already.
     for (const occupant of this.occupants) occupant.hungUp();
+    const { use } = this;
     const [first] = this.#occupants;
-    if (first === undefined) return undefined;
-    const { pid, uid } = first.peer;
-    const use = `the function is in use by pid ${pid} (uid ${uid})`;
+    if (use === undefined) return undefined;
     if (this.#openings === 1) return refusal("EBUSY", `${use}; it has one client at a time`);
-    if (peer.uid !== uid) return refusal("EBUSY", `${use}; it has clients of one user at a time`);
+    if (peer.uid !== first?.peer.uid) return refusal("EBUSY", `${use}; it has clients of one user at a time`);
     if (this.count >= this.#openings) {
       return refusal("EBUSY", `${use}, and with ${this.count} clients; more are not let in at a time`);
     }

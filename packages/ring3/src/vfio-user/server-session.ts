@@ -176,6 +176,12 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost, Occu
     return this.#state === "closed";
   }
 
+  /** Whether a client that waits has hung up. */
+  get gone(): boolean {
+    const count = this.connection.reader.fill();
+    return count <= 0 && count !== -ERRNO.EAGAIN[0];
+  }
+
   exchange(command: number, size: number, use: (reply: Reply) => void): void {
     try {
       this.#exchanges.exchange(command, size, use);
@@ -517,7 +523,7 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost, Occu
   }
 
   /** The client has waited, and gets nothing. */
-  turnAway(error: Ring3Error): void {
+  turnAway(error: unknown): void {
     const { request, proposal } = this.#hello as Hello;
     this.#goOn(() => this.#refuse(request, error, proposal));
   }
