@@ -18,6 +18,7 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<Benchmark>>> = {
   nvme: async () => await import("./vfio-user/nvme.ts"),
   startup: async () => await import("./startup/startup.ts"),
   trace: async () => await import("./trace/trace.ts"),
+  mediation: async () => await import("./mediation/mediation.ts"),
 };
 
 const USAGE = `usage: npm run bench -- [name...] [--rounds N] [--quick] [--json FILE]

@@ -1,6 +1,6 @@
 // Emits each package to its `dist/` with the package.json that is published: the same exports, pointing at what was emitted.
 import { execFileSync } from "node:child_process";
-import { chmodSync, copyFileSync, existsSync, globSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, copyFileSync, cpSync, existsSync, globSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { basename, dirname, join, relative, resolve } from "node:path";
 import { type BuildOptions, build, buildSync, type Plugin } from "esbuild";
 
@@ -159,6 +159,8 @@ export async function buildPackage(name: string): Promise<string> {
   if (pages.length > 0) manifest["man" as const] = pages;
   writeFileSync(join(dist, "package.json"), `${JSON.stringify(manifest, null, 2)}\n`);
   copyFileSync(join(root, "LICENSE"), join(dist, "LICENSE"));
+  const units = join(folder, "systemd");
+  if (existsSync(units)) cpSync(units, join(dist, "systemd"), { recursive: true });
   const readme = join(folder, "README.md");
   copyFileSync(existsSync(readme) ? readme : join(root, "README.md"), join(dist, "README.md"));
   for (const path of Object.values(manifest.bin ?? {})) chmodSync(join(dist, path), 0o755);

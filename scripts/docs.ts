@@ -13,6 +13,7 @@ import {
 } from "../packages/ring3/src/virtual/index.ts";
 import { attackTables } from "./docs-attacks.ts";
 import { ruleTables } from "./docs-rules.ts";
+import { configurationTables } from "./docs-settings.ts";
 
 const folder = join(import.meta.dirname, "..", "docs");
 const MiB = 2 ** 20;
@@ -181,6 +182,7 @@ function functionTables(): ReadonlyMap<string, string> {
 const documents: Readonly<Record<string, () => ReadonlyMap<string, string>>> = {
   "virtual-pci-function.md": functionTables,
   "mediation-rules.md": ruleTables,
+  "ring3d.md": configurationTables,
   "security.md": attackTables,
 };
 

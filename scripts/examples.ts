@@ -39,7 +39,7 @@ function fromSource(file: string): Example[] {
 }
 
 /** Documents whose blocks build on each other. */
-const GUIDES = ["docs/first-device.md", "docs/first-driver.md", "docs/trace-format.md", "docs/faults.md"];
+const GUIDES = ["first-device", "first-driver", "trace-format", "faults", "ring3d"].map((name) => `docs/${name}.md`);
 
 /** Checks (and runs) every example and guide; returns how many of each, and throws on the first that fails. */
 export function checkExamples(): { readonly checked: number; readonly run: number; readonly guideSteps: number } {

@@ -2,7 +2,7 @@
 // `file=NAME` is that file from there on; a ```sh block marked `run` is typed into one shell, whose background jobs live on;
 // a ```text block behind it is what it has to print, where `...` stands for anything.
 import { spawnSync } from "node:child_process";
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 
@@ -58,7 +58,12 @@ export function runGuide(file: string): number {
       } else {
         script.push(`{\n${step.text}} > .outputs/${index} 2>&1`);
         // A job in the background (a server) says when it is ready; so does the reader's terminal.
-        if (/&$/m.test(step.text.trimEnd())) script.push(`until [ -s .outputs/${index} ]; do sleep 0.05; done`);
+        if (/&$/m.test(step.text.trimEnd())) {
+          const said = `.outputs/${index}`;
+          // A service tells of much before.
+          const ready = step.text.startsWith("ring3d") ? `grep -q 'ring3d is ready' ${said}` : `[ -s ${said} ]`;
+          script.push(`until ${ready}; do sleep 0.05; done`);
+        }
       }
     }
     const result = spawnSync("bash", ["-c", script.join("\n")], {
@@ -85,16 +90,18 @@ export function runGuide(file: string): number {
   }
 }
 
-/** `node` and `ring3` as the reader has them. */
+/** `node`, `ring3` and `ring3d` as the reader has them. */
 function commands(directory: string): string {
   const bin = join(directory, ".bin");
   mkdirSync(bin);
   symlinkSync(process.execPath, join(bin, "node"));
-  writeFileSync(
-    join(bin, "ring3"),
-    `#!/bin/sh\nexec "${process.execPath}" "${join(root, "packages/cli/src/main.ts")}" "$@"\n`,
-  );
-  chmodSync(join(bin, "ring3"), 0o755);
+  const program = `exec "${process.execPath}" "${join(root, "packages/cli/src/main.ts")}"`;
+  for (const [name, words] of [
+    ["ring3", ""],
+    ["ring3d", "daemon"],
+  ]) {
+    writeFileSync(join(bin, String(name)), `#!/bin/sh\n${program} ${words} "$@"\n`, { mode: 0o755 });
+  }
   return bin;
 }
 

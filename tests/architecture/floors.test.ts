@@ -43,7 +43,7 @@ test("browser-safe floors use no global of Node", () => {
 
 test("the command imports the library by its public exports only", () => {
   const bad = importsBelow(join(root, "packages/cli/src")).filter(
-    ({ specifier }) => specifier.includes("packages/") || specifier.startsWith("../../ring3"),
+    ({ specifier }) => specifier.includes("packages/") || /^(\.\.\/)+ring3\//.test(specifier),
   );
   assert.deepEqual(bad, []);
 });

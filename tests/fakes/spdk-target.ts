@@ -22,6 +22,7 @@ import {
   RegionAccess,
 } from "../../packages/ring3/src/vfio-user/messages.ts";
 import { ServerInterrupts } from "../../packages/ring3/src/vfio-user/server-interrupts.ts";
+import { Occupancy } from "../../packages/ring3/src/vfio-user/server-occupancy.ts";
 import { ServerRegions } from "../../packages/ring3/src/vfio-user/server-regions.ts";
 import { Counters } from "../../packages/ring3/src/vfio-user/server-statistics.ts";
 import { versionPayload } from "./lying-server.ts";
@@ -94,11 +95,12 @@ class Target {
     shadowDoorbells: false,
     ioQueues: 4,
   });
-  readonly #regions: ServerRegions = new ServerRegions(this.device, true);
+  readonly #occupancy: Occupancy = new Occupancy(this.device, 1);
+  readonly #regions: ServerRegions = new ServerRegions(this.device, this.#occupancy.bars, true);
   readonly #maps: Map<bigint, { readonly size: bigint; readonly memory: MappedMemory }> = new Map();
   readonly #violations: string[] = [];
   readonly #commands: Record<number, number> = {};
-  #interrupts: ServerInterrupts = new ServerInterrupts(this.device, new Counters(), () => {});
+  #interrupts: ServerInterrupts = new ServerInterrupts(this.device, this.#occupancy, new Counters(), () => {});
   #signals = 0;
   #most = 0;
   #checked = false;
@@ -144,7 +146,7 @@ class Target {
     this.#maps.clear();
     this.device.memory.unmapAll();
     this.#interrupts[Symbol.dispose]();
-    this.#interrupts = new ServerInterrupts(this.device, new Counters(), () => {});
+    this.#interrupts = new ServerInterrupts(this.device, this.#occupancy, new Counters(), () => {});
     this.#signals = 0;
     this.#checked = false;
     return seen;

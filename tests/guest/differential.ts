@@ -7,7 +7,7 @@ const [accesses = "15000", seed = "1", ...only] = process.argv.slice(2);
 const script = "/ring3/tests/guest/suites/mediation-differential.js";
 
 await using guest = await bootGuest({ kernel: "iommufd", progress: console.error });
-for (const name of ["nvme", "edu", "testdev", "virtioBlk", "e1000e", "igbVf0", "igb"] as const) {
+for (const name of ["nvme", "edu", "testdev", "virtioBlk", "e1000e", "xhci", "igbVf0", "igb"] as const) {
   if (only.length > 0 && !only.includes(name)) continue;
   const { address } = FUNCTIONS[name];
   const prepare =

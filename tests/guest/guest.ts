@@ -7,7 +7,7 @@ import { mkdtemp } from "node:fs/promises";
 import { createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { cacheDirectory, lock, type Progress } from "./cache.ts";
+import { cacheDirectory, command, lock, type Progress } from "./cache.ts";
 import { ControlLine, type RunOptions, type RunResult } from "./control.ts";
 import type { KernelName } from "./kernels.ts";
 import { type MachineFiles, type MachineOptions, machineArguments } from "./machine.ts";
@@ -234,6 +234,17 @@ export class Guest implements AsyncDisposable {
   async traceStop(): Promise<string> {
     for (const name of this.#traced) await this.qmp("trace-event-set-state", { name, enable: false });
     return this.#log().slice(this.#tracedFrom);
+  }
+
+  /** Shows a directory of the host in the guest, read-only, as /share/NAME. */
+  async share(name: string, directory: string): Promise<void> {
+    const target = join(this.#files.share, name);
+    if (existsSync(target)) return;
+    // Links take neither time nor room where both are on one file system.
+    await command("cp", ["-al", directory, target]).catch(async () => {
+      rmSync(target, { recursive: true, force: true });
+      await command("cp", ["-a", directory, target]);
+    });
   }
 
   onDispose(cleanUp: () => Promise<void>): void {

@@ -34,6 +34,15 @@ export async function rootOutput(command: string): Promise<string> {
   return stdout;
 }
 
+/**
+ * The shell words that run a program of a suite's packages (`// packages: NAME`) with the packages' own libraries. A suspend to
+ * RAM ends the share, and it.
+ */
+export function packageProgram(name: string, path: string): string {
+  const libraries = `/share/${name}/usr/lib/x86_64-linux-gnu`;
+  return `${libraries}/ld-linux-x86-64.so.2 --library-path ${libraries} /share/${name}${path}`;
+}
+
 /** Runs one QMP command on the host. */
 export async function qmp(command: string, args: Readonly<Record<string, unknown>> = {}): Promise<unknown> {
   return await ask({ kind: "qmp", command, args });

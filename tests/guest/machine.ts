@@ -28,6 +28,7 @@ export const FUNCTIONS = {
   /** Two functions on one conventional bus: one IOMMU group. */
   sharedA: { id: "edu1", address: "0000:09:01.0", driver: "vfio-pci" },
   sharedB: { id: "edu2", address: "0000:09:02.0", driver: "vfio-pci" },
+  xhci: { id: "xhci0", address: "0000:0c:00.0", driver: "vfio-pci" },
 } as const;
 
 /** Empty root ports: `device_add` with `bus` set to `port` makes a function appear at `address`. */
@@ -63,6 +64,7 @@ const SLOTS: readonly (readonly string[])[] = [
   ["pcie-pci-bridge,id=bridge,bus=BUS", "edu,id=edu1,bus=bridge,addr=1", "edu,id=edu2,bus=bridge,addr=2"],
   [],
   [],
+  ["qemu-xhci,id=xhci0,bus=BUS"],
 ];
 
 /** The hub that wires igb and e1000e together. */
@@ -119,7 +121,8 @@ function backends(files: MachineFiles): string[][] {
 /** QEMU's arguments; `interactive` wires the console to the terminal. */
 export function machineArguments(files: MachineFiles, options: MachineOptions, interactive: boolean): string[] {
   const { iommu = true, intremap = true, memoryMegabytes = 1024 } = options;
-  const append = `console=ttyS0 panic=-1 quiet no_console_suspend intel_iommu=${iommu ? "on" : "off"} ${options.append ?? ""}`;
+  // On a busy host the kernel's check of its timer may see no tick in time, and would panic.
+  const append = `console=ttyS0 panic=-1 quiet no_timer_check no_console_suspend intel_iommu=${iommu ? "on" : "off"} ${options.append ?? ""}`;
   const words: string[][] = [
     ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
     ["-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", String(memoryMegabytes)],

@@ -17,7 +17,16 @@ export interface PackageGroup {
   readonly own?: boolean;
 }
 
-type GroupName = "qemu" | "kernel" | "filesystem" | "peers" | "network" | "kernelSource" | "kernelTools";
+export type GroupName =
+  | "qemu"
+  | "kernel"
+  | "filesystem"
+  | "peers"
+  | "network"
+  | "dnsmasq"
+  | "dpdk"
+  | "kernelSource"
+  | "kernelTools";
 
 export const GROUPS: Readonly<Record<GroupName, PackageGroup>> = {
   qemu: { name: "qemu", packages: ["qemu-system-x86", "busybox-static", "xz-utils"] },
@@ -30,6 +39,13 @@ export const GROUPS: Readonly<Record<GroupName, PackageGroup>> = {
   },
   peers: { name: "peers", packages: ["fio", "qemu-utils", "pciutils"] },
   network: { name: "network", packages: ["tcpdump"] },
+  dnsmasq: { name: "dnsmasq", packages: ["dnsmasq-base"], unpack: /^(dnsmasq-base_|lib)/ },
+  // testpmd with its drivers, without what is for building against them.
+  dpdk: {
+    name: "dpdk",
+    packages: ["dpdk-dev"],
+    unpack: /^(dpdk-dev_|(?!libdpdk-dev|libpython)(lib|zlib1g_)(?!.*-dev_))/,
+  },
   kernelSource: { name: "kernel-source", packages: ["linux-source"], unpack: /^linux-source/ },
   kernelTools: {
     name: "kernel-tools",

@@ -5,6 +5,7 @@ import { GuestUnavailable } from "./cache.ts";
 import { bootGuest, type Guest } from "./guest.ts";
 import { iommufdKernel, type KernelName, NO_IOMMUFD_KERNEL } from "./kernels.ts";
 import { VARIATIONS, type VariationName } from "./machine.ts";
+import { GROUPS, packageRoot } from "./packages.ts";
 import { Replay } from "./replay.ts";
 import { findSuites, type Suite } from "./suites.ts";
 
@@ -43,10 +44,26 @@ async function runGroup(
         await guest[Symbol.asyncDispose]();
         guest = await boot();
       }
-      await context.test(suite.name, (inner) => runSuite(inner, guest, kernel, suite));
+      await context.test(suite.name, async (inner) => {
+        if (await hasPackages(inner, guest, suite)) await runSuite(inner, guest, kernel, suite);
+      });
     }
   } finally {
     await guest[Symbol.asyncDispose]();
+  }
+}
+
+/** Puts the packages that a suite wants into the guest's share; skips it where they cannot be had. */
+async function hasPackages(context: TestContext, guest: Guest, { packages }: Suite): Promise<boolean> {
+  try {
+    for (const name of packages) {
+      await guest.share(name, await packageRoot(GROUPS[name], (line) => context.diagnostic(line)));
+    }
+    return true;
+  } catch (error) {
+    if (!(error instanceof GuestUnavailable)) throw error;
+    context.skip(error.message);
+    return false;
   }
 }
 

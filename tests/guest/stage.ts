@@ -9,7 +9,7 @@ import { Cpio } from "./cpio.ts";
 const REPOSITORY = join(import.meta.dirname, "../..");
 
 const SOURCES = ["packages", "tests", "bench", "examples"];
-const MODULES = ["koffi", "@koromix/koffi-linux-x64", "fast-check", "pure-rand"];
+const MODULES = ["koffi", "@koromix/koffi-linux-x64", "fast-check", "pure-rand", "yaml"];
 
 /** Stages the tree as it is now: makes `directory`, the future share, with `stage.cpio` in it. */
 export function stage(directory: string): void {
@@ -72,6 +72,6 @@ function addModule(cpio: Cpio, name: string): void {
   const target = `node_modules/${name}`;
   cpio.directory(target);
   cpio.tree(target, join(REPOSITORY, target), (path) => {
-    return !/^(doc|vendor|musl_x64|README.md|CHANGELOG.md)$|\.(d\.[cm]?ts|cc|hh|inc|S|asm|map)$/.test(path);
+    return !/^(doc|vendor|browser|musl_x64|README.md|CHANGELOG.md)$|\.(d\.[cm]?ts|cc|hh|inc|S|asm|map)$/.test(path);
   });
 }

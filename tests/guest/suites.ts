@@ -3,6 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type KernelName, quickKernel } from "./kernels.ts";
 import { VARIATIONS, type VariationName } from "./machine.ts";
+import { type GroupName, GROUPS } from "./packages.ts";
 
 export interface Suite {
   readonly name: string;
@@ -11,12 +12,16 @@ export interface Suite {
   readonly kernels: readonly KernelName[];
   readonly machine: VariationName;
   readonly timeoutMs: number;
+  /** Debian packages whose programs it runs in the guest: see `packageProgram` in inside.ts. */
+  readonly packages: readonly GroupName[];
   /** Leaves a machine that others cannot use: a sleep takes SR-IOV and AER state that the kernel does not restore. */
   readonly spoils: boolean;
 }
 
 const SUFFIX = ".guest.ts";
 const TIMEOUT_SECONDS = 300;
+/** Whether long tests are run as well. */
+const FULL = process.env["RING3_GUEST_FULL"] === "1";
 
 /** All suites; `RING3_GUEST_ONLY` keeps those whose names contain it, or one of several words with commas between. */
 export function findSuites(directory: string = join(import.meta.dirname, "suites")): Suite[] {
@@ -42,12 +47,16 @@ function describe(file: string, source: string): Suite {
   const machine = word("machine") ?? "standard";
   if (!Object.hasOwn(VARIATIONS, machine)) throw new Error(`${file}: there is no machine "${machine}"`);
   const kernels = (word("kernels") ?? "debian, iommufd").split(/[\s,]+/).flatMap(named);
+  const packages = (word("packages") ?? "").split(/[\s,]+/).filter((name) => name !== "");
+  for (const name of packages)
+    if (!Object.hasOwn(GROUPS, name)) throw new Error(`${file}: there are no packages "${name}"`);
   return {
     name: file.slice(0, -SUFFIX.length),
     path: `/ring3/tests/guest/suites/${file.replace(/\.ts$/, ".js")}`,
     kernels,
     machine: machine as VariationName,
-    timeoutMs: Number(word("timeout") ?? TIMEOUT_SECONDS) * 1000,
+    timeoutMs: Number((FULL ? word("timeout-full") : undefined) ?? word("timeout") ?? TIMEOUT_SECONDS) * 1000,
+    packages: packages as GroupName[],
     spoils: word("spoils") !== undefined,
   };
 }

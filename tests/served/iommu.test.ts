@@ -1,12 +1,13 @@
 // A guest with an IOMMU, which maps and unmaps for each transfer: under the kernel's NVMe driver, and under ring3's own
 // drivers over the guest's VFIO, on devices that ring3 serves.
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { test } from "node:test";
 import { quickKernel } from "../guest/kernels.ts";
 import { bootGuest } from "../guest/guest.ts";
 import { runSuite } from "../guest/run.ts";
 import { readFiles, writeFiles } from "./ext4.ts";
-import { BLOCK_SIZE, BLOCKS, KERNEL_NVME, SERVED_EDU, SERVED_NVME } from "./inside/places.ts";
+import { BLOCK_SIZE, BLOCKS, KERNEL_NVME, SERVED_AF, SERVED_EDU, SERVED_NVME } from "./inside/places.ts";
 import { root } from "./root-shell.ts";
 import { Served } from "./served.ts";
 import { skipping } from "./skipping.ts";
@@ -21,9 +22,10 @@ test("served devices behind a guest's IOMMU", (t) =>
       Served.start(["edu"]),
       Served.start(["nvme", "--memory", String(BLOCK_SIZE * BLOCKS), "--block-size", String(BLOCK_SIZE)]),
       Served.start(["nvme", "--memory", "32M"]),
+      Served.start([join(import.meta.dirname, "edu-with-af.ts")]),
     ]);
     for (const served of all) servers.use(served);
-    const [edu, vfioNvme, kernelNvme] = all;
+    const [edu, vfioNvme, kernelNvme, eduWithAf] = all;
     const kernel = quickKernel();
     await using guest = await bootGuest({
       kernel,
@@ -33,7 +35,7 @@ test("served devices behind a guest's IOMMU", (t) =>
         sharedMemory: true,
         // Unmapped at once, not in batches.
         append: "iommu.strict=1",
-        args: [edu.qemu("rp1"), vfioNvme.qemu("rp2"), kernelNvme.qemu("rp3")].flat(),
+        args: [edu.qemu("rp1"), vfioNvme.qemu("rp2"), kernelNvme.qemu("rp3"), eduWithAf.qemu("rp4")].flat(),
       },
       progress: (line) => t.diagnostic(line),
     });
@@ -59,7 +61,7 @@ test("served devices behind a guest's IOMMU", (t) =>
     await t.test("ring3's drivers over the guest's VFIO", async (inner) => {
       await root(
         guest,
-        `bind ${SERVED_EDU} vfio-pci; bind ${SERVED_NVME} vfio-pci
+        `for function in ${SERVED_EDU} ${SERVED_NVME} ${SERVED_AF}; do bind $function vfio-pci; done
          chown -R ${USER}:${USER} /dev/vfio/[0-9]*; for node in /dev/vfio/devices /dev/iommu; do
            [ ! -e $node ] || chown -R ${USER}:${USER} $node
          done`,
@@ -70,7 +72,7 @@ test("served devices behind a guest's IOMMU", (t) =>
         timeoutMs: SUITE_TIMEOUT_MS,
       });
       // The contract makes devices reach where they must not; only that it does not end in a failure of the model matters.
-      for (const served of [edu, vfioNvme]) assert.deepEqual(served.events("error"), []);
+      for (const served of [edu, vfioNvme, eduWithAf]) assert.deepEqual(served.events("error"), []);
     });
 
     await t.test("poweroff leaves the servers clean", async () => {

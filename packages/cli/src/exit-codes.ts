@@ -22,7 +22,7 @@ export const EXIT_CODES: readonly (readonly [code: string, meaning: string])[] =
   ["4", "no such function, device, user, group or file, or nobody serves at the socket"],
   ["5", "in use, not usable in its present state, or held by somebody"],
   ["6", "ring3 doctor: warnings, but nothing that keeps a driver from working"],
-  ["7", "ring3 doctor: at least one fault that keeps a driver from working"],
+  ["7", "ring3 doctor: at least one fault that keeps a driver from working; ring3 ctl status: a function has failed"],
   ["130", "interrupted by Ctrl-C (143: by SIGTERM); everything was closed or put back"],
 ];
 

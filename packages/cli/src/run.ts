@@ -19,6 +19,7 @@ export const COMMANDS: CommandTable = {
   edu: async () => (await import("./commands/edu.ts")).edu,
   serve: async () => (await import("./commands/serve.ts")).serve,
   daemon: async () => (await import("./commands/daemon.ts")).daemon,
+  ctl: async () => (await import("./commands/ctl.ts")).ctl,
   dump: async () => (await import("./commands/dump.ts")).dump,
   "sysfs-tree": async () => (await import("./commands/sysfs-tree.ts")).sysfsTree,
   lspci: async () => (await import("./commands/lspci.ts")).lspciCommand,

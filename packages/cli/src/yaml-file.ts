@@ -1,5 +1,5 @@
 // A YAML file that is checked before it is used: what is wrong with it is said with line and column, all of it at once.
-import { isNode, LineCounter, parseDocument } from "yaml";
+import { type Document, isNode, LineCounter, parseDocument } from "yaml";
 import { UsageError } from "./usage-error.ts";
 
 /** What is wrong, and with which value: names of keys and indices of lists, from the top. */
@@ -26,8 +26,9 @@ export function checkedYaml(
   };
   const problems = [...document.errors, ...document.warnings].map(({ pos, message }) => `${at(pos[0])}: ${message}`);
   if (problems.length === 0) {
-    const value: unknown = document.toJS({ maxAliasCount: 100 });
-    const found = problemsOf(value).map(({ path, message }) => ({ offset: offsetOf(path), message }));
+    const value = plainValue(document, problems);
+    const wrong = problems.length > 0 ? [] : problemsOf(value);
+    const found = wrong.map(({ path, message }) => ({ offset: offsetOf(path), message }));
     found.sort((one, other) => one.offset - other.offset);
     problems.push(...found.map(({ offset, message }) => `${at(offset)}: ${message}`));
     if (problems.length === 0) return value;
@@ -41,5 +42,15 @@ export function checkedYaml(
       if (isNode(node) && node.range !== undefined && node.range !== null) return node.range[0];
     }
     return 0;
+  }
+}
+
+/** The document as plain values; an alias of nothing, and one too many of them, are problems too. */
+function plainValue(document: Document.Parsed, problems: string[]): unknown {
+  try {
+    return document.toJS({ maxAliasCount: 100 });
+  } catch (error) {
+    problems.push(error instanceof Error ? error.message : String(error));
+    return undefined;
   }
 }

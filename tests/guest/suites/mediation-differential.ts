@@ -187,10 +187,13 @@ async function compare(address: string): Promise<void> {
       });
     }
   }
-  // The kernel does not know that the function sleeps, and would wake it before a reset.
+  // VFIO wakes a function before it resets it, and gives it back what it had when it fell asleep: what was written to its
+  // registers meanwhile is lost. The kernel's PCI core, which resets it here, does not know that it sleeps.
   const power = plan.hooks.find(({ hook }) => hook === "power");
   const wake = (): void => {
-    if (power !== undefined && (hardware.read16(power.at) & 3) !== 0) hardware.write16(power.at, 0);
+    if (power === undefined) return;
+    const control = hardware.read16(power.at);
+    if ((control & 3) !== 0) config.write(power.at, 2, control & ~3);
   };
   const raw = await run(
     {

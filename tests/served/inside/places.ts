@@ -3,6 +3,8 @@
 /** Bound to vfio-pci: ring3's own stack drives them over the kernel's VFIO. */
 export const SERVED_EDU = "0000:01:00.0";
 export const SERVED_NVME = "0000:02:00.0";
+/** An edu with advanced features. */
+export const SERVED_AF = "0000:04:00.0";
 /** With the kernel's own driver. */
 export const KERNEL_NVME = "0000:03:00.0";
 

@@ -1,5 +1,4 @@
 // ring3 echo-stress: many requests at once, made and checked by several threads over one device.
-import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 import type { Stack } from "ring3/net";
 import { type Command, command } from "../command.ts";
@@ -121,6 +120,7 @@ class StressThread implements AsyncDisposable {
   report: StressReport | undefined;
   onLatencies: (latencies: Float64Array) => void = () => {};
   readonly done: Promise<void>;
+  readonly #exited: Promise<void>;
   readonly #worker: Worker;
   readonly #endpoint: Disposable;
   readonly #timer: NodeJS.Timeout;
@@ -137,6 +137,10 @@ class StressThread implements AsyncDisposable {
     this.#worker = worker;
     this.#endpoint = endpoint;
     this.#send = () => {
+      if (stack.failure !== undefined) {
+        void worker.terminate();
+        return;
+      }
       let sent = 0;
       while (sent < this.#unsent.length && endpoint.send(this.#unsent[sent] as Uint8Array, peer.address, peer.port))
         sent++;
@@ -158,6 +162,7 @@ class StressThread implements AsyncDisposable {
       }
       this.#send();
     });
+    this.#exited = new Promise((resolve) => worker.once("exit", () => resolve()));
     this.done = new Promise((resolve, reject) => {
       worker.once("error", reject);
       worker.once("exit", () => {
@@ -183,8 +188,7 @@ class StressThread implements AsyncDisposable {
     clearInterval(this.#timer);
     this.#endpoint[Symbol.dispose]();
     if (this.report?.done === true) return;
-    const exited = once(this.#worker, "exit");
     await this.#worker.terminate();
-    await exited.catch(() => undefined);
+    await this.#exited;
   }
 }

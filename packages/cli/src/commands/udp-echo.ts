@@ -115,7 +115,7 @@ async function respond(stack: Stack, port: number, svg: string | undefined, cont
     return { received, sent };
   });
   context.progress.step(`answering on port ${port} of ${stack.configuration.address}; Ctrl-C ends`);
-  await untilStopped(context.signal, () => meter.look());
+  await untilEnded(stack, context.signal, () => meter.look());
   meter.finish();
   writeSvg(svg, `ring3 udp-echo on port ${port}`, meter, ["received", "sent"]);
   const value = { ...endpoint.statistics, seconds: meter.seconds, stack: stack.statistics };
@@ -126,14 +126,18 @@ async function respond(stack: Stack, port: number, svg: string | undefined, cont
   if (stack.failure !== undefined) throw stack.failure;
 }
 
-/** Calls `look` now and then until the signal aborts. */
-function untilStopped(signal: AbortSignal, look: () => void): Promise<void> {
+/** Calls `look` now and then until the signal aborts, or the stack has ended by itself. */
+function untilEnded(stack: Stack, signal: AbortSignal, look: () => void): Promise<void> {
   return new Promise((resolve) => {
-    const timer = setInterval(look, 250);
     const stop = (): void => {
       clearInterval(timer);
+      signal.removeEventListener("abort", stop);
       resolve();
     };
+    const timer = setInterval(() => {
+      look();
+      if (stack.failure !== undefined) stop();
+    }, 250);
     if (signal.aborted) stop();
     else signal.addEventListener("abort", stop, { once: true });
   });

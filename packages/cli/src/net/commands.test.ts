@@ -15,7 +15,14 @@ const children: ChildProcess[] = [];
 const DATAGRAMS = Number(process.env["RING3_DATAGRAMS"] ?? 20_000);
 
 /** Starts `ring3 WORDS` and waits until it says that it can be used. */
-async function started(...words: string[]): Promise<{ readonly child: ChildProcess; readonly output: () => string }> {
+function started(...words: string[]): ReturnType<typeof startedUntil> {
+  return startedUntil(/Ctrl-C/, ...words);
+}
+
+async function startedUntil(
+  usable: RegExp,
+  ...words: string[]
+): Promise<{ readonly child: ChildProcess; readonly output: () => string; readonly error: () => string }> {
   const child = spawn(process.execPath, [main, ...words], { stdio: ["ignore", "pipe", "pipe"] });
   children.push(child);
   let output = "";
@@ -24,12 +31,12 @@ async function started(...words: string[]): Promise<{ readonly child: ChildProce
   await new Promise<void>((resolve, reject) => {
     child.stderr.setEncoding("utf8").on("data", (text: string) => {
       error += text;
-      if (/Ctrl-C/.test(error + output)) resolve();
+      if (usable.test(error + output)) resolve();
     });
-    child.stdout.on("data", () => /Ctrl-C/.test(output) && resolve());
+    child.stdout.on("data", () => usable.test(output) && resolve());
     child.once("exit", () => reject(new Error(`ring3 ${words.join(" ")} ended: ${error}`)));
   });
-  return { child, output: () => output };
+  return { child, output: () => output, error: () => error };
 }
 
 async function stopped({ child }: { readonly child: ChildProcess }): Promise<number | null> {
@@ -189,6 +196,29 @@ test("forward: what is on one switch reaches the other", async () => {
   const { ways } = JSON.parse(forward.output()) as { ways: { passed: number; dropped: number }[] };
   assert.ok(ways.every(({ passed, dropped }) => passed >= 5 && dropped === 0));
   assert.equal(await stopped(other), 0);
+});
+
+test("whoever echoes ends with an error when its device does", async () => {
+  const sockets = ["d", "e", "f"].map((name) => join(directory, `${name}.sock`));
+  const server = await started("serve", "virtio-net", ...sockets.flatMap((socket) => ["--socket", socket]));
+  const station = (index: number): string[] => [`vfio-user:${sockets[index]}`, "--ip", `192.0.2.${index + 1}/24`];
+  const responder = await started("udp-echo", ...station(0));
+  const endless = ["-n", "1G", "-w", "8"];
+  const users = [
+    responder,
+    ...(await Promise.all([
+      startedUntil(/192\.0\.2\.2/, "udp-echo", ...station(1), "--connect", "192.0.2.1", ...endless),
+      startedUntil(/192\.0\.2\.3/, "echo-stress", ...station(2), "192.0.2.1", "--threads", "2", ...endless),
+    ])),
+  ];
+  const ended = users.map(({ child }) => once(child, "exit"));
+  server.child.kill("SIGKILL");
+  const statuses = (await Promise.all(ended)).map(([status]) => status as number);
+  for (const [i, { error }] of users.entries()) {
+    assert.equal(statuses[i], 1, error());
+    assert.match(error(), /FUNCTION_REMOVED/, error());
+    assert.doesNotMatch(error(), /\n\s+at /, "no uncaught exception");
+  }
 });
 
 test("what cannot be meant", async () => {

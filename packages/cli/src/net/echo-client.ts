@@ -43,6 +43,10 @@ export async function echoClient(
   let [next, lost, late, corrupt] = [0, 0, 0, 0];
   const { promise, resolve } = Promise.withResolvers<void>();
   const fill = (): void => {
+    if (stack.failure !== undefined) {
+      resolve();
+      return;
+    }
     while (onTheWay.size < window && next < count && !signal.aborted) {
       fillPayload(payload, sender, next);
       if (!endpoint.sendFrom(payload, 0, sizeBytes, target, port)) break;
@@ -50,7 +54,7 @@ export async function echoClient(
       next++;
       live.sent++;
     }
-    if ((next >= count && onTheWay.size === 0) || signal.aborted || stack.failure !== undefined) resolve();
+    if ((next >= count && onTheWay.size === 0) || signal.aborted) resolve();
   };
   using endpoint = stack.udp.bind(0, {
     listener: (bytes, at, length) => {

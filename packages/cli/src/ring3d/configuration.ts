@@ -14,6 +14,7 @@ import {
   list,
   named,
   type SettingKind,
+  type SettingTable,
   scalar,
   settings,
   text,
@@ -37,6 +38,10 @@ export interface FunctionSettings {
   readonly ranges: readonly BarRangeRule[];
   readonly lockLimit: number | undefined;
   readonly maps: number;
+  /** Clients of one user at a time. */
+  readonly openings: number;
+  /** Who may have the kernel's own descriptors. */
+  readonly handOver: UserSet;
   readonly allowWithoutReset: boolean;
   readonly trace: string | undefined;
   readonly removalSeconds: number;
@@ -46,7 +51,9 @@ export interface Configuration {
   /** The file. */
   readonly path: string;
   readonly control: string;
-  readonly controlGroup: number | undefined;
+  readonly controlGroup: { readonly gid: number; readonly name: string } | undefined;
+  /** Where users are told what is about to happen, and get descriptors. */
+  readonly users: string;
   readonly metrics: string | undefined;
   readonly audit: string | undefined;
   /** Directory for traces that are switched on later. */
@@ -112,13 +119,26 @@ const FUNCTION = {
     initial: "strict",
   },
   hide: { kind: list(capability), description: "capabilities that users do not see, as AER, VPD" },
-  trap: { kind: list(word((text) => text)), description: "BARs of which no page is mapped: bar0, or all" },
+  trap: {
+    kind: list(
+      word((text) => {
+        parseTraps([text]);
+        return text;
+      }),
+    ),
+    description: "BARs of which no page is mapped: bar0, or all",
+  },
   ranges: {
     kind: list(word(parseBarRule)),
     description: "bar0+OFFSET+SIZE=read-only, =hidden, =trapped or =limited:N (writes a second)",
   },
   "lock-limit": { kind: bytes(4096), description: "memory that a user may have locked for DMA" },
   maps: { kind: integer(1, 65_535), description: "mappings that a user may have", initial: 65_535 },
+  openings: { kind: integer(1, 16), description: "programs of one user that may have it open at a time", initial: 1 },
+  "hand-over": {
+    kind: list(userWord),
+    description: "users who may have the kernel's own descriptors: full speed, and no rules (docs/ring3d-notices.md)",
+  },
   "allow-without-reset": {
     kind: flag,
     description: "serve a function that cannot be reset alone: its next user finds what the one before left",
@@ -132,13 +152,18 @@ const FUNCTION = {
   },
 } as const;
 
-const FILE = settings({
+const SERVICE = {
   control: {
     kind: socketPath,
     description: "socket for ring3 ctl",
     initial: `${RUNTIME_DIRECTORY}/control.sock`,
   },
   "control-group": { kind: text(), description: "a group whose members may use it, besides root" },
+  "users-socket": {
+    kind: socketPath,
+    description: "socket where users are told what is about to happen (docs/ring3d-notices.md)",
+    initial: `${RUNTIME_DIRECTORY}/users.sock`,
+  },
   metrics: { kind: socketPath, description: "socket that gives metrics to Prometheus" },
   audit: { kind: absolute, description: "file that gets a line for each opening, refusal and rule hit" },
   traces: {
@@ -154,11 +179,32 @@ const FILE = settings({
     description: "the functions to serve, each with a name",
     required: true,
   },
-});
+} as const;
+
+const FILE = settings(SERVICE);
 
 /** What the file takes, as JSON schema: for editors, and for the documentation. */
 export function configurationSchema(): object {
   return { $schema: "https://json-schema.org/draft/2020-12/schema", title: "ring3d configuration", ...FILE.schema };
+}
+
+/** What may be said, for the documentation: each setting with its default in words. */
+export function settingTables(): Readonly<
+  Record<
+    "SERVICE" | "FUNCTION",
+    readonly { readonly name: string; readonly description: string; readonly initial: string }[]
+  >
+> {
+  const rows = (table: SettingTable): { name: string; description: string; initial: string }[] =>
+    Object.entries(table).map(([name, { description, initial, required }]) => {
+      const silent = required === true ? "must be there" : "";
+      return {
+        name,
+        description,
+        initial: initial === undefined ? silent : `\`${JSON.stringify(initial).replaceAll('"', "")}\``,
+      };
+    });
+  return { SERVICE: rows(SERVICE), FUNCTION: rows(FUNCTION) };
 }
 
 /**
@@ -195,10 +241,14 @@ function read(value: unknown, path: string, directory: UserDirectory, report: Re
       ),
       rules: given.rules ?? "strict",
       hide: (given.hide ?? []).flat(),
-      trap: scalar({}, () => parseTraps(given.trap ?? [])).read(undefined, [...at, "trap"], report) ?? false,
+      trap: parseTraps(given.trap ?? []),
       ranges: given.ranges ?? [],
       lockLimit: given["lock-limit"],
       maps: given.maps,
+      openings: given.openings,
+      handOver: UserSet.read(given["hand-over"] ?? [], directory, (message, index) =>
+        report({ path: [...at, "hand-over", index], message }),
+      ),
       allowWithoutReset: given["allow-without-reset"],
       trace: given.trace,
       removalSeconds: given["removal-seconds"],
@@ -209,8 +259,8 @@ function read(value: unknown, path: string, directory: UserDirectory, report: Re
   return {
     path,
     control: file.control,
-    controlGroup:
-      group === undefined ? undefined : scalar({}, () => directory.gid(group)).read(group, ["control-group"], report),
+    controlGroup: group === undefined ? undefined : groupSetting(group, directory, report),
+    users: file["users-socket"],
     metrics: file.metrics,
     audit: file.audit,
     traces: file.traces,
@@ -218,17 +268,27 @@ function read(value: unknown, path: string, directory: UserDirectory, report: Re
   };
 }
 
+function groupSetting(name: string, directory: UserDirectory, report: Report): Configuration["controlGroup"] {
+  const gid = scalar({}, () => directory.gid(name)).read(name, ["control-group"], report);
+  return gid === undefined ? undefined : { gid, name };
+}
+
 /** Two functions at one socket, or one function twice, cannot be. */
 function clashes(
-  file: { readonly control: string; readonly metrics: string | undefined },
+  file: { readonly control: string; readonly "users-socket": string; readonly metrics: string | undefined },
   functions: readonly FunctionSettings[],
   report: Report,
 ): void {
   const sockets = new Map([[file.control, "control"]]);
-  if (file.metrics === file.control) report({ path: ["metrics"], message: "this is the control socket's path" });
-  if (file.metrics !== undefined) sockets.set(file.metrics, "metrics");
+  for (const setting of ["users-socket", "metrics"] as const) {
+    const path = file[setting];
+    if (path === undefined) continue;
+    const other = sockets.get(path);
+    if (other !== undefined) report({ path: [setting], message: `this is the ${other} socket's path` });
+    sockets.set(path, setting);
+  }
   const addresses = new Map<string, string>();
-  for (const { name, socket, address: place, bind } of functions) {
+  for (const { name, socket, address: place, bind, handOver } of functions) {
     const at = ["functions", name];
     const other = sockets.get(socket);
     if (other !== undefined) report({ path: [...at, "socket"], message: `${socket} is the socket of ${other}` });
@@ -239,11 +299,14 @@ function clashes(
     if (bind && place.startsWith("vfio-user:")) {
       report({ path: [...at, "bind"], message: "what another process serves has no driver to take it from" });
     }
+    if (handOver.uids.length + handOver.gids.length > 0 && place.startsWith("vfio-user:")) {
+      report({ path: [...at, "hand-over"], message: "what another process serves has no descriptors of the kernel" });
+    }
   }
 }
 
 /** Directories that the sockets of a configuration lie in. */
-export function socketDirectories({ control, metrics, functions }: Configuration): readonly string[] {
-  const paths = [control, ...(metrics === undefined ? [] : [metrics]), ...functions.map(({ socket }) => socket)];
+export function socketDirectories({ control, users, metrics, functions }: Configuration): readonly string[] {
+  const paths = [control, users, ...(metrics === undefined ? [] : [metrics]), ...functions.map(({ socket }) => socket)];
   return [...new Set(paths.map((path) => dirname(path)))];
 }

@@ -104,6 +104,7 @@ export const EVERY_EVENT: { readonly [T in ServiceEvent["type"]]: ServiceEvent &
   bound: { type: "bound", function: "disk", address: "0000:01:00.0" },
   "given-back": { type: "given-back", function: "disk", address: "0000:01:00.0" },
   ready: { type: "ready", function: "disk" },
+  removed: { type: "removed", function: "disk", reason: "it was unplugged" },
   failed: { type: "failed", function: "disk", reason: "the reset did not end: power the machine down" },
   opened: { type: "opened", function: "disk", pid: 4711, uid: 1000, gid: 1000 },
   closed: { type: "closed", function: "disk", pid: 4711, uid: 1000, reason: "the client hung up" },

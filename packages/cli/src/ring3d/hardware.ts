@@ -3,14 +3,18 @@
 // ExecStopPost, knows what is still to be given back.
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { open } from "ring3";
+import { open, type PciFunction } from "ring3";
 import { bind, type Host, isVfioDriver, readFunction, unbind } from "ring3/host";
+import { listDescriptors, openVfioDescriptors } from "ring3/vfio";
 import type { Hardware } from "./managed-function.ts";
+import type { Lease } from "./service-interface.ts";
 
 /** The functions of this machine, for the service whose notes are in `directory`. */
 export class MachineHardware implements Hardware {
   readonly #host: Host;
   readonly #directory: string;
+  /** One change of bindings at a time, as the machine's lock has it. */
+  #turn: Promise<unknown> = Promise.resolve();
 
   constructor(host: Host, directory: string) {
     this.#host = host;
@@ -27,7 +31,24 @@ export class MachineHardware implements Hardware {
     }
   }
 
-  async take(address: string): Promise<boolean> {
+  take(address: string): Promise<boolean> {
+    return this.#inTurn(() => this.#take(address));
+  }
+
+  giveBack(address: string): Promise<boolean> {
+    return this.#inTurn(() => this.#giveBack(address));
+  }
+
+  async open(address: string, options: { readonly removalGraceMs: number }): Promise<PciFunction> {
+    return await open(address, options);
+  }
+
+  lend(address: string): Pick<Lease, "backend" | "descriptors"> {
+    const descriptors = openVfioDescriptors(address);
+    return { backend: descriptors.backend, descriptors: listDescriptors(descriptors) };
+  }
+
+  async #take(address: string): Promise<boolean> {
     const { driver } = readFunction(address, this.#host.paths);
     // Somebody bound it already, and will give it back: an administrator, or a service before this one that was killed.
     if (driver !== undefined && isVfioDriver(driver)) return false;
@@ -37,7 +58,7 @@ export class MachineHardware implements Hardware {
     return true;
   }
 
-  async giveBack(address: string): Promise<boolean> {
+  async #giveBack(address: string): Promise<boolean> {
     if (!this.taken().includes(address)) return false;
     try {
       await unbind({ addresses: [address] }, this.#host);
@@ -49,8 +70,10 @@ export class MachineHardware implements Hardware {
     return true;
   }
 
-  async open(address: string, options: { readonly removalGraceMs: number }): Promise<Awaited<ReturnType<typeof open>>> {
-    return await open(address, options);
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#turn.then(work);
+    this.#turn = done.catch(() => undefined);
+    return done;
   }
 
   #note(address: string): string {

@@ -2,11 +2,13 @@
 // another, tried again when something fails, and given back. What it needs of the machine comes from outside.
 import { type PciFunction, Ring3Error } from "ring3";
 import { linux, type MediatedFunction, type MediationObserver, mediate, strict, vfio2010 } from "ring3/mediation";
+import type { NoticeBroker } from "ring3/notices";
 import { type ConnectingPeer, type FunctionServer, type ServerEvent, serve } from "ring3/vfio-user";
 import type { FunctionSettings } from "./configuration.ts";
+import { FunctionNotices } from "./function-notices.ts";
 import { socketAccess } from "./function-socket.ts";
 import { beginTrace, type FunctionTrace } from "./function-trace.ts";
-import type { FunctionState, FunctionStatus, ServiceEvent, UserSession } from "./service-interface.ts";
+import type { FunctionState, FunctionStatus, Lease, ServiceEvent, UserPeer, UserSession } from "./service-interface.ts";
 
 const RULES = { strict, linux, "vfio-2010": vfio2010 };
 /** Pauses between attempts, in milliseconds: doubled from the first to the last. */
@@ -23,14 +25,18 @@ export interface Hardware {
   /** Gives it back to the driver that had it, if it was taken; tells whether it was. */
   giveBack(address: string): Promise<boolean>;
   open(address: string, options: { readonly removalGraceMs: number }): Promise<PciFunction>;
+  /** Opens the kernel's descriptors of a function that is not open, to be given away. */
+  lend(address: string): Pick<Lease, "backend" | "descriptors">;
 }
 
 export interface ManagedOptions {
   readonly hardware: Hardware;
   /** Without the name of the function. */
   readonly emit: (event: FunctionEvent) => void;
-  /** The users' sockets by path where somebody else listens already, as systemd does. */
-  readonly listenFd?: ((path: string) => number | undefined) | undefined;
+  /** Tells users what is about to happen. */
+  readonly notices: NoticeBroker;
+  /** The descriptor of a function's socket where somebody else listens already, as systemd does. */
+  readonly listenFd?: ((name: string) => number | undefined) | undefined;
 }
 
 type Without<E, K extends string> = E extends unknown ? Omit<E, K> : never;
@@ -44,6 +50,11 @@ interface Served {
   readonly resources: AsyncDisposableStack;
 }
 
+/** A user, and that it is known to have the function. */
+interface Session extends UserSession {
+  readonly opening: Disposable;
+}
+
 export class ManagedFunction {
   #settings: FunctionSettings;
   /** What is to hold once its present user has left. */
@@ -51,12 +62,15 @@ export class ManagedFunction {
   readonly #hardware: Hardware;
   readonly #emit: ManagedOptions["emit"];
   readonly #options: ManagedOptions;
-  readonly #sessions: UserSession[] = [];
+  readonly #sessions: Session[] = [];
+  readonly #notices: FunctionNotices;
   #served: Served | undefined;
   #state: "starting" | "up" | "failed" | "removed" | "stopping" = "starting";
   #reason: string | undefined;
   #ids: FunctionStatus["ids"];
   #trace: FunctionTrace | undefined;
+  /** Takes the function from who has the kernel's own descriptors of it. */
+  #wantedBack: (() => void) | undefined;
   /** The machine wants it back. */
   #removing = false;
   #retryMs = FIRST_RETRY_MS;
@@ -69,10 +83,20 @@ export class ManagedFunction {
     this.#options = options;
     this.#hardware = options.hardware;
     this.#emit = options.emit;
+    this.#notices = new FunctionNotices(settings.name, options.notices, {
+      emit: options.emit,
+      reset: async () => await this.#served?.mediated.resetByUser(),
+      disconnect: async (reason) => await this.#served?.server.disconnect(reason),
+    });
   }
 
   get settings(): FunctionSettings {
     return this.#next ?? this.#settings;
+  }
+
+  /** Those who use it now. */
+  get users(): readonly UserSession[] {
+    return this.#sessions.map(({ pid, uid, gid, sinceMs }) => ({ pid, uid, gid, sinceMs }));
   }
 
   get status(): FunctionStatus {
@@ -86,7 +110,7 @@ export class ManagedFunction {
       reason: served?.mediated.spoilt?.message ?? this.#reason,
       ids: this.#ids,
       rules,
-      users: [...this.#sessions],
+      users: this.users,
       waiting: 0,
       lockedBytes: served?.mediated.lockedBytes ?? 0,
       lockLimit,
@@ -109,9 +133,41 @@ export class ManagedFunction {
 
   /** Takes the function from its users; resolves with them, once it is reset. */
   async kick(reason: string): Promise<readonly UserSession[]> {
-    const users = [...this.#sessions];
+    const { users } = this;
+    this.#wantedBack?.();
     await this.#served?.server.disconnect(reason);
     return users;
+  }
+
+  /** Lends the kernel's own descriptors; while somebody has them the function is served to nobody. */
+  lend(peer: UserPeer, wantedBack: () => void): Promise<Lease> {
+    return this.#inTurn(async () => {
+      const { name, address, handOver } = this.#settings;
+      if (!handOver.has(peer.uid, peer.gid, peer.groups)) {
+        throw new Ring3Error("PERMISSION_DENIED", `uid ${peer.uid} is not in hand-over of ${name}`, {
+          errno: "EACCES",
+        });
+      }
+      if (this.#state !== "up" || this.#sessions.length > 0) {
+        const [user] = this.#sessions;
+        const why = user === undefined ? this.#stateNow() : `in use by pid ${user.pid} (uid ${user.uid})`;
+        throw new Ring3Error("FUNCTION_BUSY", `${name} is ${why}`, { errno: "EBUSY" });
+      }
+      await this.#bringDown();
+      let lent: ReturnType<Hardware["lend"]>;
+      try {
+        lent = this.#hardware.lend(address);
+      } catch (error) {
+        await this.#attempt();
+        throw error;
+      }
+      const { pid, uid, gid } = peer;
+      const session = { pid, uid, gid, sinceMs: Date.now(), opening: new DisposableStack() };
+      this.#sessions.push(session);
+      this.#wantedBack = wantedBack;
+      this.#emit({ type: "fds-handed", pid, uid });
+      return { address, ...lent, [Symbol.asyncDispose]: () => this.#inTurn(() => this.#returned(session)) };
+    });
   }
 
   /** Begins a trace in the file `path`, or ends the one that there is; gives the file's path. */
@@ -185,10 +241,12 @@ export class ManagedFunction {
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       await this.#bringDown();
-      this.#failed(reason);
+      if ((error as { code?: unknown }).code === "FUNCTION_NOT_FOUND") this.#absent(reason);
+      else this.#failed(reason);
       return;
     }
     this.#state = "up";
+    this.#notices.returned();
     this.#reason = undefined;
     this.#retryMs = FIRST_RETRY_MS;
     this.#emit({ type: "ready" });
@@ -204,12 +262,12 @@ export class ManagedFunction {
     this.#ids = { vendorId, deviceId, classCode };
     const mediated = resources.use(await mediate(real, this.#mediation()));
     if (trace !== undefined) this.#trace = beginTrace(mediated, trace);
-    const listenFd = this.#options.listenFd?.(socket);
+    const listenFd = this.#options.listenFd?.(name);
     const options = {
-      ...socketAccess(this.#settings.users),
+      ...(listenFd === undefined ? socketAccess(this.#settings.users) : { listenFd }),
+      openings: this.#settings.openings,
       admit: (peer: ConnectingPeer) => this.#admit(peer),
       onEvent: (event: ServerEvent) => this.#heard(event),
-      ...(listenFd === undefined ? {} : { listenFd }),
     };
     const server = resources.use(await serve(mediated, socket, options));
     const served = { real, mediated, server, resources: resources.move() };
@@ -285,10 +343,16 @@ export class ManagedFunction {
     void this.#inTurn(async () => {
       if (this.#served !== served) return;
       await this.#bringDown();
-      if (this.#state === "stopping") return;
-      this.#state = "removed";
-      this.#reason = reason;
+      this.#absent(reason);
     });
+  }
+
+  /** It is not there: it is served as soon as the machine tells of it. */
+  #absent(reason: string): void {
+    if (this.#state === "stopping") return;
+    this.#state = "removed";
+    this.#reason = reason;
+    this.#emit({ type: "removed", reason });
   }
 
   // === Users =======================================================================================================
@@ -302,8 +366,9 @@ export class ManagedFunction {
         { errno: "EACCES" },
       );
     }
-    if (this.#removing || this.#state !== "up") {
-      throw new Ring3Error("FUNCTION_REMOVED", `${name} is being removed`, { errno: "ENODEV" });
+    this.#notices.checkOpenable();
+    if (this.#state !== "up") {
+      throw new Ring3Error("FUNCTION_BUSY", `${name} is being taken out of service`, { errno: "EBUSY" });
     }
   }
 
@@ -311,13 +376,14 @@ export class ManagedFunction {
     switch (event.type) {
       case "connected": {
         const { pid, uid, gid } = event;
-        this.#sessions.push({ pid, uid, gid, sinceMs: Date.now() });
+        this.#sessions.push({ pid, uid, gid, sinceMs: Date.now(), opening: this.#notices.opened({ pid, uid }) });
         this.#emit({ type: "opened", pid, uid, gid });
         return;
       }
       case "disconnected": {
         const at = this.#sessions.findIndex(({ pid }) => pid === event.pid);
         const [session] = at < 0 ? [] : this.#sessions.splice(at, 1);
+        session?.opening[Symbol.dispose]();
         this.#emit({ type: "closed", pid: event.pid, uid: session?.uid ?? -1, reason: event.reason });
         if (this.#sessions.length === 0) void this.#inTurn(() => this.#afterUser());
         return;
@@ -332,16 +398,25 @@ export class ManagedFunction {
     }
   }
 
+  /** Whoever had the descriptors has given them back, or will have to: until then opening it again fails, and is tried again. */
+  async #returned(session: Session): Promise<void> {
+    const at = this.#sessions.indexOf(session);
+    if (at < 0) return;
+    this.#sessions.splice(at, 1);
+    this.#wantedBack = undefined;
+    this.#emit({ type: "closed", pid: session.pid, uid: session.uid, reason: "the descriptors were given back" });
+    if (this.#next === undefined) await this.#attempt();
+    else await this.#serveAnew();
+  }
+
   /** Nobody uses the function any more: what waited for that happens now. */
   async #afterUser(): Promise<void> {
     const served = this.#served;
     if (served === undefined || this.#sessions.length > 0) return;
     await served.mediated.settling;
     if (this.#served !== served) return;
-    if (this.#removing) {
-      // The machine waits for it.
-      await served.real[Symbol.asyncDispose]();
-    } else if (this.#next !== undefined) await this.#serveAnew();
+    if (this.#removing) return;
+    if (this.#next !== undefined) await this.#serveAnew();
     else if (served.mediated.spoilt !== undefined) this.#failed(served.mediated.spoilt.message);
   }
 
@@ -355,14 +430,20 @@ export class ManagedFunction {
       notice: ({ kind, description }) => {
         if (kind === "fault") return;
         this.#emit({ type: "notice", notice: kind, outcome: description });
-        if (kind === "removal-requested") this.#removalRequested();
+        if (kind === "removal-requested") void this.#removal(description);
+        else if (kind === "error") this.#notices.error(description);
+        else if (kind === "recovered") this.#notices.recovered(description);
       },
     };
   }
 
-  #removalRequested(): void {
+  /** The machine waits for it: once nobody has it any more it is let go, long before the kernel would take it. */
+  async #removal(description: string): Promise<void> {
+    const served = this.#served;
+    if (this.#removing) return;
     this.#removing = true;
-    if (this.#sessions.length === 0) void this.#inTurn(() => this.#afterUser());
+    await this.#notices.removal(this.#settings.removalSeconds * 1000, description);
+    if (this.#served === served) await this.#inTurn(async () => await served?.real[Symbol.asyncDispose]());
   }
 
   #stateNow(): FunctionState {

@@ -1,13 +1,20 @@
 // The service as a process: functions, sockets, logs and signals put together, in the order in which they must begin and end.
 import { mkdirSync } from "node:fs";
 import { watchHost } from "ring3/host";
+import type { FileDescriptor } from "ring3/linux";
 import type { Context } from "../context.ts";
 import { takeHangup } from "../interruption.ts";
 import { machine } from "../machine.ts";
+import { openAuditLog } from "./audit-log.ts";
 import { type Configuration, RUNTIME_DIRECTORY, socketDirectories } from "./configuration.ts";
+import { serveControl } from "./control-socket.ts";
 import { MachineHardware } from "./hardware.ts";
+import { serveMetrics } from "../serve/metrics-socket.ts";
+import { serviceMetrics } from "./service-metrics.ts";
 import { FunctionService } from "./service.ts";
 import type { ServiceEvent } from "./service-interface.ts";
+import { listenFds, notify } from "./systemd.ts";
+import { serveUsers } from "./users-socket.ts";
 
 export async function machineHardware(context: Context): Promise<MachineHardware> {
   await Promise.resolve();
@@ -26,15 +33,53 @@ export async function runService(
   for (const directory of socketDirectories(configuration)) mkdirSync(directory, { recursive: true, mode: 0o755 });
   const hardware = await machineHardware(context);
   await using resources = new AsyncDisposableStack();
-  const machineEvents = await watchHost();
-  const service = new FunctionService(configuration, { hardware, reread, machine: machineEvents });
+  const machineEvents = resources.use(await watchHost());
+  const inherited = resources.use(new InheritedSockets(context));
+  const service = new FunctionService(configuration, {
+    hardware,
+    reread,
+    machine: machineEvents,
+    // Each time that a function is served; the socket itself stays ours.
+    listenFd: (name) => inherited.get(name)?.duplicate().release(),
+  });
   resources.use(service.on((event) => say(event, context)));
+  const { audit, control, controlGroup, users, metrics } = configuration;
+  // Two services with one control socket are one too many: the second ends here, before it touches a function.
+  resources.use(
+    await serveControl(service, control, { group: controlGroup, inherited: inherited.get("control")?.duplicate() }),
+  );
+  if (audit !== undefined) resources.use(openAuditLog(service, audit, { stderr: context.streams.stderr }));
+  if (metrics !== undefined) {
+    const counted = resources.use(serviceMetrics(service));
+    resources.use(await serveMetrics(metrics, () => counted.text()));
+  }
   await giveBackLeftovers(configuration, hardware, context);
   resources.use(takeHangup(() => void service.reload(undefined).catch(() => undefined)));
   resources.defer(() => service.stop(reasonOf(context.signal)));
+  resources.use(serveUsers(users, service, { inherited: inherited.get("users")?.duplicate() }));
   await service.start();
+  notify(context.environment, { READY: 1, STATUS: `${configuration.functions.length} functions` });
   context.line({ event: "serving", pid: process.pid, functions: service.functions() }, () => "ring3d is ready");
   await aborted(context.signal);
+  notify(context.environment, { STOPPING: 1 });
+}
+
+/** Sockets at which systemd listens for us, by the names of their units. */
+class InheritedSockets implements Disposable {
+  readonly #sockets: Map<string, FileDescriptor>;
+
+  constructor({ environment }: Context) {
+    const passed = listenFds(environment);
+    this.#sockets = new Map([...passed].flatMap(([name, [first]]) => (first === undefined ? [] : [[name, first]])));
+  }
+
+  get(name: string): FileDescriptor | undefined {
+    return this.#sockets.get(name);
+  }
+
+  [Symbol.dispose](): void {
+    for (const socket of this.#sockets.values()) socket.close();
+  }
 }
 
 /** What a service before this one had taken, and this one's configuration does not name. */

@@ -67,6 +67,7 @@ export type ServiceEvent =
   | { readonly type: "bound"; readonly function: string; readonly address: string }
   | { readonly type: "given-back"; readonly function: string; readonly address: string }
   | { readonly type: "ready"; readonly function: string }
+  | { readonly type: "removed"; readonly function: string; readonly reason: string }
   | { readonly type: "failed"; readonly function: string; readonly reason: string }
   | {
       readonly type: "opened";
@@ -171,8 +172,9 @@ export interface UserFacing {
   usableBy(peer: UserPeer): readonly UsableFunction[];
   /**
    * Closes the service's own opening and gives the kernel's descriptors away; emits `fds-handed`. Throws `PERMISSION_DENIED`
-   * for who is not in `hand-over`, `FUNCTION_BUSY` where somebody uses the function, and what opening it throws.
+   * for who is not in `hand-over`, `FUNCTION_BUSY` where somebody uses the function, and what opening it throws. `wantedBack` is
+   * called when the user has to let go: it ends the user's connection, and so the lease.
    */
-  lend(name: string, peer: UserPeer): Promise<Lease>;
+  lend(name: string, peer: UserPeer, wantedBack: () => void): Promise<Lease>;
   on(listener: (event: ServiceEvent) => void): Disposable;
 }

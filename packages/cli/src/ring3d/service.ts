@@ -1,16 +1,21 @@
 // The service: all functions of a configuration, what administrators do to them, and what happens to them at the machine.
 import { join } from "node:path";
 import type { HostEvents } from "ring3/host";
+import { NoticeBroker } from "ring3/notices";
 import { nearest } from "../parse.ts";
 import { UsageError } from "../usage-error.ts";
 import type { Configuration } from "./configuration.ts";
 import { type Hardware, ManagedFunction } from "./managed-function.ts";
 import type {
   FunctionStatus,
+  Lease,
   ReloadOutcome,
   Requester,
   Service,
   ServiceEvent,
+  UsableFunction,
+  UserFacing,
+  UserPeer,
   UserSession,
 } from "./service-interface.ts";
 
@@ -20,25 +25,31 @@ export interface ServiceOptions {
   readonly reread: () => Configuration | Promise<Configuration>;
   /** Hears of everything from the start. */
   readonly onEvent?: (event: ServiceEvent) => void;
+  /** Tests pass one with timers of their own. */
+  readonly notices?: NoticeBroker;
   /** What happens at the machine; without it functions that come back are found by trying. */
   readonly machine?: HostEvents | undefined;
-  /** Descriptors of sockets at which somebody listened before the service began, by path. */
-  readonly listenFd?: ((path: string) => number | undefined) | undefined;
+  /** Descriptors of functions' sockets at which somebody listened before the service began. */
+  readonly listenFd?: ((name: string) => number | undefined) | undefined;
 }
 
-/** Functions behind their sockets. {@link startService} makes one; disposal gives everything back. */
-export class FunctionService implements Service, AsyncDisposable {
+const SPELLING: Readonly<Record<string, string>> = { controlGroup: "control-group", users: "users-socket" };
+
+/** Functions behind their sockets, from {@link FunctionService.start} on; disposal gives everything back. */
+export class FunctionService implements Service, UserFacing, AsyncDisposable {
   readonly #options: ServiceOptions;
+  /** Tells users what is about to happen. */
+  readonly notices: NoticeBroker;
   readonly #functions: Map<string, ManagedFunction> = new Map();
   readonly #listeners: Set<(event: ServiceEvent) => void> = new Set();
   #configuration: Configuration;
   #reloading: Promise<unknown> = Promise.resolve();
   #ended: Promise<void> | undefined;
 
-  /** Use {@link startService}. */
   constructor(configuration: Configuration, options: ServiceOptions) {
     this.#configuration = configuration;
     this.#options = options;
+    this.notices = options.notices ?? new NoticeBroker();
     if (options.onEvent !== undefined) this.#listeners.add(options.onEvent);
   }
 
@@ -61,6 +72,20 @@ export class FunctionService implements Service, AsyncDisposable {
     const file = fn.setTrace(on ? join(this.#configuration.traces, `${name}.jsonl`) : undefined);
     this.#emit({ type: "trace", function: name, file: on ? file : undefined, by });
     return file;
+  }
+
+  usableBy({ uid, gid, groups }: UserPeer): readonly UsableFunction[] {
+    return [...this.#functions.values()].flatMap((fn) => {
+      const { users, handOver } = fn.settings;
+      const { name, address, socket, state } = fn.status;
+      const lendable = handOver.has(uid, gid, groups);
+      if (!lendable && !users.has(uid, gid, groups)) return [];
+      return [{ name, address, socket, state, handOver: lendable }];
+    });
+  }
+
+  async lend(name: string, peer: UserPeer, wantedBack: () => void): Promise<Lease> {
+    return await this.#named(name).lend(peer, wantedBack);
   }
 
   reload(by: Requester | undefined): Promise<ReloadOutcome> {
@@ -97,12 +122,18 @@ export class FunctionService implements Service, AsyncDisposable {
     return this.stop("the service was closed");
   }
 
+  /** Something happened to the function at `address`: an attempt that waits is made now. */
+  machineSays(address: string, event: "added" | "changed"): void {
+    for (const fn of this.#functions.values()) if (fn.settings.address === address) fn.wake(event);
+  }
+
   #add(settings: Configuration["functions"][number]): ManagedFunction {
     const { name } = settings;
     const { hardware, listenFd } = this.#options;
     const fn = new ManagedFunction(settings, {
       hardware,
       listenFd,
+      notices: this.notices,
       emit: (event) => this.#emit({ ...event, function: name }),
     });
     this.#functions.set(name, fn);
@@ -160,11 +191,11 @@ export class FunctionService implements Service, AsyncDisposable {
 
   /** The service's own sockets and files cannot move under those who use them. */
   #refuseMoves(next: Configuration): void {
-    const moved = (["control", "controlGroup", "metrics", "audit"] as const).filter(
-      (name) => next[name] !== this.#configuration[name],
+    const moved = (["control", "controlGroup", "users", "metrics", "audit"] as const).filter(
+      (name) => JSON.stringify(next[name]) !== JSON.stringify(this.#configuration[name]),
     );
     if (moved.length === 0) return;
-    const names = moved.map((name) => (name === "controlGroup" ? "control-group" : name)).join(", ");
+    const names = moved.map((name) => SPELLING[name] ?? name).join(", ");
     throw new UsageError(`${next.path}: ${names} cannot change while the service runs: restart it for that`);
   }
 
@@ -174,10 +205,7 @@ export class FunctionService implements Service, AsyncDisposable {
     for await (const event of machine) {
       if (event.type === "overflow") for (const fn of this.#functions.values()) fn.wake("changed");
       if (!("address" in event) || event.address === undefined) continue;
-      const { address, type } = event;
-      for (const fn of this.#functions.values()) {
-        if (fn.settings.address === address) fn.wake(type === "added" ? "added" : "changed");
-      }
+      this.machineSays(event.address, event.type === "added" ? "added" : "changed");
     }
   }
 
@@ -193,11 +221,4 @@ export class FunctionService implements Service, AsyncDisposable {
       }
     }
   }
-}
-
-/** Starts the service of `configuration`; what fails is told as an event, and tried again. */
-export async function startService(configuration: Configuration, options: ServiceOptions): Promise<FunctionService> {
-  const service = new FunctionService(configuration, options);
-  await service.start();
-  return service;
 }

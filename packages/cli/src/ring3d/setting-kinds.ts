@@ -11,7 +11,7 @@ export interface SettingKind<T> {
   read(value: unknown, path: Path, report: (problem: ValueProblem) => void): T | undefined;
 }
 
-export interface Setting<T> {
+interface Setting<T> {
   readonly description: string;
   readonly kind: SettingKind<T>;
   /** What holds where the file is silent, for the explanation and the schema; absent where there is nothing. */
@@ -19,8 +19,7 @@ export interface Setting<T> {
   readonly required?: boolean;
 }
 
-// biome-ignore lint/suspicious/noExplicitAny: a table holds settings of all kinds, and each keeps its own type.
-export type SettingTable = Readonly<Record<string, Setting<any>>>;
+export type SettingTable = Readonly<Record<string, Setting<unknown>>>;
 
 export type SettingValues<T extends SettingTable> = {
   readonly [K in keyof T]: T[K] extends Setting<infer V>

@@ -141,7 +141,7 @@ export class UserConnection {
     const lent: Lent = { lease: undefined, opening };
     this.#lent.set(name, lent);
     try {
-      lent.lease = await this.#service.lend(name, this.peer);
+      lent.lease = await this.#service.lend(name, this.peer, () => this.end());
     } catch (error) {
       this.#lent.delete(name);
       opening[Symbol.dispose]();

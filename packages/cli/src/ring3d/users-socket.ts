@@ -1,7 +1,7 @@
 // The users' socket of ring3d: anybody may connect, and the kernel says who it is. What a user can take up is bounded, for
 // each uid and for all, and whoever is connected for nothing is hung up on.
 import { Ring3Error } from "ring3";
-import { ServerSocket, type UnixSocket, type Watch, watch } from "ring3/linux";
+import { type FileDescriptor, ServerSocket, UnixListener, type UnixSocket, type Watch, watch } from "ring3/linux";
 import type { UserFacing } from "./service-interface.ts";
 import { UserConnection } from "./user-connection.ts";
 
@@ -11,6 +11,8 @@ const ACCEPT_PAUSE_MS = 100;
 const ACCEPTS_A_TURN = 16;
 
 export interface UsersSocketOptions {
+  /** A socket that the service manager listens at; it stays when the service ends. The path is made otherwise. */
+  readonly inherited?: FileDescriptor | undefined;
   /** Connections of one uid; 16 by default. */
   readonly connectionsPerUser?: number;
   /** Connections of all; 256 by default. */
@@ -26,7 +28,7 @@ export function serveUsers(path: string, service: UserFacing, options: UsersSock
 
 class UsersSocket implements Disposable {
   readonly #service: UserFacing;
-  readonly #socket: ServerSocket;
+  readonly #socket: Disposable & { readonly listener: UnixListener };
   readonly #connectionsPerUser: number;
   readonly #maximum: number;
   readonly #silenceMs: number;
@@ -41,7 +43,7 @@ class UsersSocket implements Disposable {
     this.#connectionsPerUser = options.connectionsPerUser ?? 16;
     this.#maximum = options.connections ?? 256;
     this.#silenceMs = options.silenceMs ?? 30_000;
-    this.#socket = new ServerSocket(path, { mode: 0o666 });
+    this.#socket = options.inherited === undefined ? new ServerSocket(path, { mode: 0o666 }) : held(options.inherited);
     this.#reloads = service.on((event) => {
       if (event.type === "reloaded") for (const connection of Array.from(this.#connections)) connection.recheck();
     });
@@ -102,4 +104,9 @@ class UsersSocket implements Disposable {
       connection.end();
     }
   }
+}
+
+function held(descriptor: FileDescriptor): Disposable & { readonly listener: UnixListener } {
+  const listener = new UnixListener(descriptor);
+  return { listener, [Symbol.dispose]: () => listener[Symbol.dispose]() };
 }

@@ -11,6 +11,7 @@ const NUMBERS: { readonly [K in NumberKey]: readonly [name: string, kind: Metric
   bytesReceived: ["received_bytes", "counter", "Bytes of messages from clients."],
   bytesSent: ["sent_bytes", "counter", "Bytes of messages to clients."],
   errorReplies: ["error_replies", "counter", "Commands of clients that were answered with an error."],
+  clients: ["clients", "gauge", "Clients that have the function now."],
   connections: ["connections", "counter", "Clients that got the function."],
   refusals: ["refusals", "counter", "Clients that were turned away: busy, not allowed, or not understood."],
   dmaMaps: ["dma_maps", "gauge", "Ranges of client memory that are mapped now."],
@@ -32,29 +33,40 @@ export type MeteredServer = Pick<FunctionServer, "path" | "client" | "statistics
 
 /** Everything that the servers count, as it is now. */
 export function metricsText(servers: readonly MeteredServer[]): string {
-  const now = servers.map(({ path, client, statistics }) => ({ path, client, statistics }));
+  const now = servers.map(({ path, client, statistics }) => ({ labels: { socket: path }, client, statistics }));
   const connected: Metric = {
     name: "ring3_connected",
     help: "Whether a client has the function.",
     kind: "gauge",
-    samples: now.map(({ path, client }) => ({ labels: { socket: path }, value: client === undefined ? 0 : 1 })),
+    samples: now.map(({ labels, client }) => ({ labels, value: client === undefined ? 0 : 1 })),
   };
-  const metrics: Metric[] = [connected];
+  return prometheusText([connected, ...statisticsMetrics(now), ...deviceMetrics(servers)]);
+}
+
+/** What one server counts, and how it is told from others. */
+export interface LabelledStatistics {
+  readonly labels: Readonly<Record<string, string>>;
+  readonly statistics: ServerStatistics;
+}
+
+/** The counters of servers. */
+export function statisticsMetrics(servers: readonly LabelledStatistics[]): Metric[] {
+  const metrics: Metric[] = [];
   for (const key of Object.keys(BY_COMMAND) as (keyof typeof BY_COMMAND)[]) {
     const [name, help] = BY_COMMAND[key];
-    const samples = now.flatMap(({ path, statistics }): Sample[] => {
+    const samples = servers.flatMap(({ labels, statistics }): Sample[] => {
       return Object.entries(statistics[key]).map(([command, value]) => {
-        return { labels: { socket: path, command: command.toLowerCase() }, value };
+        return { labels: { ...labels, command: command.toLowerCase() }, value };
       });
     });
     metrics.push({ name: `ring3_${name}_total`, help, kind: "counter", samples });
   }
   for (const key of Object.keys(NUMBERS) as NumberKey[]) {
     const [name, kind, help] = NUMBERS[key];
-    const samples = now.map(({ path, statistics }) => ({ labels: { socket: path }, value: statistics[key] }));
+    const samples = servers.map(({ labels, statistics }) => ({ labels, value: statistics[key] }));
     metrics.push({ name: `ring3_${name}${kind === "counter" ? "_total" : ""}`, help, kind, samples });
   }
-  return prometheusText([...metrics, ...deviceMetrics(servers)]);
+  return metrics;
 }
 
 /** The numbers of a device's `statistics`, where it has any: `readCommands` is `ring3_device_read_commands_total`. */

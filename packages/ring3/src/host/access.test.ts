@@ -9,7 +9,7 @@ import { describeHolders, findHolders } from "./holders.ts";
 import { readFunction } from "./inventory.ts";
 import { isVfioDriver, listGroups, readGroup } from "./iommu-groups.ts";
 import { listVfioNodes, mayOpen, type VfioNode } from "./nodes.ts";
-import { currentUser, lookUpUser, type User, userName } from "./users.ts";
+import { currentUser, groupName, lookUpUser, type User, userName } from "./users.ts";
 
 const NVME = { address: "0000:01:00.0", group: 11, driver: "nvme" };
 const me = currentUser();
@@ -114,6 +114,7 @@ test("users are found by name and uid, with their groups", () => {
   assert.throws(() => lookUpUser("-x", machine.paths), /USER_UNKNOWN/);
   assert.equal(userName(1000, machine.paths), "alice");
   assert.equal(userName(77, machine.paths), undefined);
+  assert.deepEqual([groupName(36, machine.paths), groupName(77, machine.paths)], ["vfio", undefined]);
 });
 
 test("holders are found by node and, with newer kernels, by the device's fdinfo", () => {

@@ -46,4 +46,4 @@ export { parseResourceLines, sysfsAccess, treeAccess } from "./sysfs-access.ts";
 export { type SysfsTreeOptions, writeSysfsTree } from "./sysfs-tree.ts";
 export { type HostEvent, HostEvents, type UeventSource, watchHost } from "./uevents.ts";
 export { findRules } from "./udev-rules.ts";
-export { currentUser, lookUpGroup, lookUpUser, type User, userName } from "./users.ts";
+export { currentUser, groupName, lookUpGroup, lookUpUser, type User, userName } from "./users.ts";

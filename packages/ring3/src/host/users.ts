@@ -25,6 +25,11 @@ export function userName(uid: number, paths: HostPaths = thisMachine): string | 
   return entries(paths, "passwd").find((fields) => Number(fields[2]) === uid)?.[0];
 }
 
+/** The name of `gid`, where it has one. */
+export function groupName(gid: number, paths: HostPaths = thisMachine): string | undefined {
+  return entries(paths, "group").find((fields) => Number(fields[2]) === gid)?.[0];
+}
+
 /** Looks a user up by name or uid. Throws `USER_UNKNOWN`. */
 export function lookUpUser(nameOrUid: string, paths: HostPaths = thisMachine): User {
   const numeric = /^\d{1,10}$/.test(nameOrUid);

@@ -25,7 +25,8 @@ export class ServerSocket implements Disposable {
     try {
       this.#made = lstatSync(path);
       if (owner !== undefined) chownSync(path, owner.uid, owner.gid);
-      chmodSync(path, mode);
+      // Where nothing is to be changed, a service needs no right (CAP_FOWNER) over what it has just given away.
+      if ((this.#made.mode & 0o777) !== mode) chmodSync(path, mode);
     } catch (error) {
       this.listener[Symbol.dispose]();
       unlinkSync(path);
@@ -46,7 +47,7 @@ function removeStale(path: string): void {
   if (!found.isSocket()) {
     throw new Ring3Error("SOCKET_PATH_TAKEN", `${path} is there and no socket: choose another path, or remove it`);
   }
-  if (probeListener(path) === "live") throw inUse(path);
+  if (!isDead(path, found)) throw inUse(path);
   // Two servers may find the same dead socket: whoever moves it away looks again at what it moved.
   const aside = `${path.slice(0, 90)}.${process.pid}`;
   try {
@@ -55,11 +56,29 @@ function removeStale(path: string): void {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return;
     throw error;
   }
-  if (probeListener(aside) === "live") {
+  const moved = look(aside);
+  if (moved !== undefined && !isDead(aside, moved)) {
     renameSync(aside, path);
     throw inUse(path);
   }
   unlinkSync(aside);
+}
+
+/**
+ * Whether nobody listens at `path`, where a socket is. A service that may give sockets away and nothing else (CAP_CHOWN without
+ * CAP_DAC_OVERRIDE) cannot connect to one that it gave away before it died: it takes it back to ask.
+ */
+function isDead(path: string, { uid, gid }: Stats): boolean {
+  const found = probeListener(path);
+  if (found !== "closed") return found !== "live";
+  try {
+    chownSync(path, process.geteuid?.() ?? uid, gid);
+  } catch {
+    return false;
+  }
+  if (probeListener(path) === "dead") return true;
+  chownSync(path, uid, gid);
+  return false;
 }
 
 function look(path: string): Stats | undefined {

@@ -139,6 +139,33 @@ test("listen, connect, credentials, and errors that name the fix", async () => {
   assert.throws(() => UnixSocket.connect(""), { code: "PATH_INVALID" });
 });
 
+test("a socket that listens already is taken over, anything else is left alone", () => {
+  const path = join(folder, "inherited");
+  const first = UnixListener.listen(path);
+  const copy = first.fd.duplicate().number;
+  {
+    using listener = UnixListener.inherited(copy);
+    first[Symbol.dispose]();
+    using client = UnixSocket.connect(path);
+    using server = listener.accept();
+    assert.ok(server !== undefined && client.send([text("x")]) === 1);
+    assert.equal(listener.accept(), undefined);
+  }
+  const invalid = (number: number, message: RegExp): void =>
+    assert.throws(() => UnixListener.inherited(number), { code: "LISTEN_FD_INVALID", message });
+  invalid(copy, /is not open/);
+  for (const number of [-1, 1.5, Number.NaN, 2 ** 40]) invalid(number, /is no number/);
+  using file = createMemoryFile(pageSize);
+  invalid(file.number, /is no socket/);
+  const [left, right] = UnixSocket.pair();
+  invalid(left.fd.number, /does not listen/);
+  using packets = UnixListener.listen(join(folder, "packets"), { kind: "seqpacket" });
+  invalid(packets.fd.number, /is no stream socket/);
+  assert.equal(left.send([text("x")]), 1);
+  right[Symbol.dispose]();
+  left[Symbol.dispose]();
+});
+
 test("as many additional groups as the peer has", {
   skip: process.getuid?.() !== 0 && "only root chooses groups",
 }, () => {

@@ -9,13 +9,18 @@ import { MAXIMUM_FDS, MessageHeader } from "./socket-message.ts";
 const AF_UNIX = 1;
 const SOCK = { stream: 1, datagram: 2, seqpacket: 5, CLOEXEC: 0o2000000 } as const;
 const SOL_SOCKET = 1;
+const SO_TYPE = 3;
 const SO_PEERCRED = 17;
+const SO_ACCEPTCONN = 30;
+const SO_DOMAIN = 39;
 const SO_PEERGROUPS = 59;
 /** NGROUPS_MAX: no process has more. */
 const MAXIMUM_GROUPS = 65_536;
 const MSG = { DONTWAIT: 0x40, NOSIGNAL: 0x4000, CMSG_CLOEXEC: 0x4000_0000 } as const;
 const PATH_BYTES = 108;
+const F_SETFD = 2;
 const F_SETFL = 4;
+const FD_CLOEXEC = 1;
 
 export type SocketKind = "stream" | "datagram" | "seqpacket";
 
@@ -160,6 +165,30 @@ export class UnixListener implements Disposable {
     this.fd = fd;
   }
 
+  /**
+   * Takes over descriptor `number`, which listens already: a socket that systemd passes is 3 or one behind it. Throws
+   * `LISTEN_FD_INVALID` for what is no listening UNIX stream socket, and leaves that as it is.
+   */
+  static inherited(number: number): UnixListener {
+    const invalid = (what: string): Ring3Error =>
+      new Ring3Error(
+        "LISTEN_FD_INVALID",
+        `descriptor ${number} ${what}; pass a UNIX stream socket that listens, as systemd does for a .socket unit with ListenStream=PATH`,
+        { errno: "EINVAL" },
+      );
+    if (!Number.isInteger(number) || number < 0 || number >= 2 ** 31) throw invalid("is no number of a descriptor");
+    const domain = socketOption(number, SO_DOMAIN);
+    if (domain === -ERRNO.EBADF[0]) throw invalid("is not open");
+    if (domain < 0) throw invalid("is no socket");
+    if (domain !== AF_UNIX) throw invalid("is a socket of another family than UNIX");
+    if (socketOption(number, SO_TYPE) !== SOCK.stream) throw invalid("is no stream socket");
+    if (socketOption(number, SO_ACCEPTCONN) !== 1) throw invalid("is a socket that does not listen");
+    const listener = new UnixListener(new FileDescriptor(number));
+    // Whoever passed it left it open for programs that are started from here.
+    native.systemCall("fcntl F_SETFD", () => native.fcntl(number, F_SETFD, FD_CLOEXEC));
+    return listener;
+  }
+
   /** Listens at `path`, which must not exist. */
   static listen(path: string, { kind = "stream", backlog = 8, before }: ListenOptions = {}): UnixListener {
     const fd = newSocket(kind);
@@ -193,8 +222,11 @@ export class UnixListener implements Disposable {
   }
 }
 
-/** Whether somebody listens at `path`: `dead` where a socket is left over, `none` where nothing is there. Never waits. */
-export function probeListener(path: string): "live" | "dead" | "none" {
+/**
+ * Whether somebody listens at `path`: `dead` where a socket is left over, `closed` where its permissions keep us from asking,
+ * `none` where nothing is there. Never waits.
+ */
+export function probeListener(path: string): "live" | "dead" | "closed" | "none" {
   const fd = new FileDescriptor(
     native.systemCall("socket", () => native.socket(AF_UNIX, SOCK.stream | SOCK.CLOEXEC | OPEN.NONBLOCK, 0)),
   );
@@ -202,11 +234,22 @@ export function probeListener(path: string): "live" | "dead" | "none" {
     const address = socketAddress(path);
     const result = native.attemptCall(() => native.connect(fd.number, address, address.length));
     if (result === -ERRNO.ENOENT[0]) return "none";
-    // A full queue (EAGAIN), another kind of socket or no permission: somebody is there.
+    if (result === -ERRNO.EACCES[0]) return "closed";
+    // A full queue (EAGAIN) or another kind of socket: somebody is there.
     return result === -ERRNO.ECONNREFUSED[0] ? "dead" : "live";
   } finally {
     fd.close();
   }
+}
+
+/** An option that is a number, or minus the errno. */
+function socketOption(number: number, option: number): number {
+  const value = new Int32Array(1);
+  const length = new Uint8Array(Uint32Array.of(value.byteLength).buffer);
+  const result = native.attemptCall(() =>
+    native.getsockopt(number, SOL_SOCKET, option, new Uint8Array(value.buffer), length),
+  );
+  return result < 0 ? result : (value[0] ?? 0);
 }
 
 function newSocket(kind: SocketKind): FileDescriptor {

@@ -306,10 +306,11 @@ export class MediatedFunction extends VirtualFunction implements AsyncDisposable
     }
   }
 
-  #resetByRegister(kind: "flr" | "af_flr", run: () => void): void {
+  #resetByRegister(kind: "flr" | "af_flr" | "pm", run: () => void): void {
     run();
     if (this.#observers.wants("reset")) this.#observers.tell("reset", { cause: "user", kind });
-    this.#listener.flr?.(kind);
+    if (kind === "pm") this.#listener.power?.({ state: 0, before: 3, softReset: true });
+    else this.#listener.flr?.(kind);
     const { config } = this.real;
     const lostMsix = config.has(MsiX.CONTROL) && config.read(MsiX.CONTROL).MSIX_ENABLE === 0;
     const lostMsi = config.has(Msi.CONTROL) && config.read(Msi.CONTROL).MSI_ENABLE === 0;

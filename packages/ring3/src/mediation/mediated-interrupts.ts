@@ -140,7 +140,11 @@ export class MediatedInterrupts extends VirtualInterrupts {
 
   /** Sets the real function up again as it was, after a reset that its back end did not hide. */
   armAgain(lost: Readonly<Record<Kind, boolean>>): void {
-    if (this.#kind !== undefined && lost[this.#kind]) this.#rearm();
+    const kind = this.#kind;
+    if (kind === undefined) return;
+    if (lost[kind]) this.#rearm();
+    // The user's copy of the registers may have forgotten that they are on; signals are connected still.
+    for (const [vector, sink] of this.#signals) super.connect(kind, vector, sink);
   }
 
   // ---- the real function's side

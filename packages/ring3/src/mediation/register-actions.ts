@@ -28,7 +28,7 @@ export interface ActionHost {
   /** Messages that are connected for MSI; 0 where MSI is off. */
   msiConnected(): number;
   /** A register started a reset of the function. `run` does it: interrupts must be set up again behind it. */
-  resetting(kind: "flr" | "af_flr", run: () => void): void;
+  resetting(kind: "flr" | "af_flr" | "pm", run: () => void): void;
   refused(place: string, description: string): void;
   failed(error: unknown): void;
 }
@@ -182,15 +182,21 @@ export class RegisterActions {
     // From a deeper state there is only the way to D0.
     if (!exists || (wanted !== 0 && wanted < from)) return;
     if (wanted === 3) this.#asleep = readKept(hardware);
-    try {
-      hardware.write16(at, wanted === 0 ? 0 : POWER_STATE.set(before, wanted));
-      if (wanted === 0 && from === 3 && !NO_SOFT_RESET.test(before) && this.#asleep !== undefined) {
-        this.#giveBack(this.#asleep);
-        this.#asleep = undefined;
+    const move = (): void => {
+      try {
+        hardware.write16(at, wanted === 0 ? 0 : POWER_STATE.set(before, wanted));
+        if (forgets && this.#asleep !== undefined) this.#giveBack(this.#asleep);
+      } catch (error) {
+        this.#host.failed(error);
       }
-    } catch (error) {
-      this.#host.failed(error);
+    };
+    const forgets = wanted === 0 && from === 3 && !NO_SOFT_RESET.test(before);
+    if (forgets) {
+      this.#host.resetting("pm", move);
+      this.#asleep = undefined;
+      return;
     }
+    move();
     this.#listener.power?.({ state: POWER_STATE.get(hardware.read16(at)), before: from, softReset: false });
   }
 

@@ -1,6 +1,6 @@
 // DMA memory of a served function: memfds that the server maps, so that its device works on the very bytes that the driver
 // sees. The order is always unmap first, then give the memory back; what a connection lost, the next one is shown again.
-import { Ring3Error } from "../binary/error.ts";
+import { isRing3Error, Ring3Error } from "../binary/error.ts";
 import { ERRNO, errnoName } from "../linux/errno.ts";
 import type { FileDescriptor } from "../linux/file-descriptor.ts";
 import { SharedMemoryPool } from "../linux/shared-pool.ts";
@@ -17,6 +17,9 @@ const PAGE = 4096;
 const IOVAS = [{ first: PAGE, last: 2 ** 48 - 1 }] as const;
 /** SPDK's target takes so many maps and does not say so. */
 const UNANNOUNCED_LIMIT = 64;
+/** Addresses that are tried where other clients' memory lies, and how much is passed over at a time. */
+const MAXIMUM_TRIES = 256;
+const MAXIMUM_LEAP = 2 ** 30;
 
 /** Memory with or without a descriptor. */
 interface Backing extends Disposable {
@@ -40,6 +43,8 @@ export class VfioUserDmaSpace implements DmaSpace {
   readonly #mappings: Map<number, Mapping> = new Map();
   /** Memory that the server did not let go of: nobody else gets it while the server may write to it. */
   readonly #stuck: Backing[] = [];
+  /** IOVAs where memory of other clients was found. */
+  readonly #others: number[] = [];
   readonly #device: ServedDevice;
   #ended: Ring3Error | undefined;
 
@@ -142,18 +147,21 @@ export class VfioUserDmaSpace implements DmaSpace {
 
   #map(size: number, options: DmaMapOptions, take: () => Backing): DmaBuffer {
     const { permission = "read-write" } = options;
-    const iova = this.#takeIova(size, options);
     let backing: Backing | undefined;
+    let iova: number | undefined;
     try {
+      iova = this.#takeIova(size, options);
       backing = take();
-      const { arenaOffset, fd, fileOffset } = backing;
-      // The server may ask for the memory before its reply.
-      this.#table.add({ iova, size, arenaOffset, permission });
-      const result = this.#device.tryMap(iova, size, permission, fd, fileOffset);
-      if (result < 0) throw this.#mapError(-result, size);
+      for (let tries = 1; !this.#show(iova, size, permission, backing, tries < MAXIMUM_TRIES && options); tries++) {
+        const there: number = iova;
+        iova = undefined;
+        iova = this.#leap(there, size, options);
+      }
     } catch (error) {
-      this.#table.remove(iova);
-      this.#iovas.release(iova);
+      if (iova !== undefined) {
+        this.#table.remove(iova);
+        this.#iovas.release(iova);
+      }
       backing?.[Symbol.dispose]();
       throw error;
     }
@@ -162,6 +170,37 @@ export class VfioUserDmaSpace implements DmaSpace {
     const buffer = new MappedBuffer(parts, () => this.#unmap(iova));
     this.#mappings.set(iova, { iova, size, arenaOffset, permission, backing, buffer });
     return buffer;
+  }
+
+  /** Maps memory at the server; `false` where another client's lies there and `mayMove` leaves a choice. */
+  #show(
+    iova: number,
+    size: number,
+    permission: DmaBuffer["permission"],
+    { arenaOffset, fd, fileOffset }: Backing,
+    mayMove: DmaMapOptions | false,
+  ): boolean {
+    // The server may ask for the memory before its reply.
+    this.#table.add({ iova, size, arenaOffset, permission });
+    const result = this.#device.tryMap(iova, size, permission, fd, fileOffset);
+    if (result >= 0) return true;
+    const shared = this.#device.negotiated.openings > 0;
+    const taken = shared && result === -ERRNO.EEXIST[0] && mayMove !== false && mayMove.iova === undefined;
+    if (!taken) throw this.#mapError(-result, size);
+    return false;
+  }
+
+  /** Passes over memory of another client, of whose size nobody tells: further each time. */
+  #leap(iova: number, size: number, options: DmaMapOptions): number {
+    this.#table.remove(iova);
+    this.#others.push(iova);
+    const passed = this.#others.length;
+    try {
+      this.#others.push(this.#iovas.allocate(Math.min(size * 2 ** Math.min(passed, 30), MAXIMUM_LEAP), options));
+    } catch (error) {
+      if (!isRing3Error(error, "IOVA_EXHAUSTED")) throw error;
+    }
+    return this.#takeIova(size, options);
   }
 
   #unmap(iova: number): void {
@@ -189,7 +228,16 @@ export class VfioUserDmaSpace implements DmaSpace {
   }
 
   #takeIova(size: number, options: DmaMapOptions): number {
-    if (options.iova === undefined) return this.#iovas.allocate(size, options);
+    if (options.iova === undefined) {
+      try {
+        return this.#iovas.allocate(size, options);
+      } catch (error) {
+        if (this.#others.length === 0 || !isRing3Error(error, "IOVA_EXHAUSTED")) throw error;
+        // The others may have unmapped theirs meanwhile.
+        for (const passed of this.#others.splice(0)) this.#iovas.release(passed);
+        return this.#iovas.allocate(size, options);
+      }
+    }
     const { iova, alignment = PAGE, below = 2 ** 53 } = options;
     if (iova % alignment !== 0 || iova + size > below) {
       throw new Ring3Error("IOVA_INVALID", `IOVA 0x${iova.toString(16)} is not what alignment and \`below\` ask for`);
@@ -211,7 +259,8 @@ export class VfioUserDmaSpace implements DmaSpace {
         details,
       );
     }
-    return new Ring3Error("DMA_REFUSED", `the vfio-user server does not map ${size} bytes (${name})`, details);
+    const others = errno === ERRNO.EEXIST[0] ? "; another client of the function has memory there" : "";
+    return new Ring3Error("DMA_REFUSED", `the vfio-user server does not map ${size} bytes (${name})${others}`, details);
   }
 
   #checkOpen(): void {

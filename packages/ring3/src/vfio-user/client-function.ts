@@ -95,7 +95,9 @@ export class VfioUserFunction implements PciFunction {
     this.interrupts = new VfioUserInterrupts(device, this.config, (error) =>
       this.events.emit("error", { description: `an interrupt's listener threw: ${String(error)}` }),
     );
-    this.#switchOn();
+    // Whoever is not the first finds the function as the others want it.
+    if (device.negotiated.openings <= 1) this.#switchOn();
+    this.#watchConfig();
     const parts = { device, arena, trustServerMemory: options.trustServerMemory };
     this.#regions = regions.slice(0, Region.CONFIG).map((region) => new ServedRegion(region, parts));
     this.#bars = this.#makeBars();
@@ -162,9 +164,14 @@ export class VfioUserFunction implements PciFunction {
     this.config.write(Header.COMMAND, { BUS_MASTER: on ? 1 : 0 });
   }
 
-  /** Whether the server may reach memory: COMMAND.BUS_MASTER as it was last seen. */
+  /** Whether the server may reach memory: COMMAND.BUS_MASTER as it was last seen, which others change too where there are any. */
   get mayAccessMemory(): boolean {
-    return this.#served.busMaster;
+    return this.#served.busMaster || this.#shared;
+  }
+
+  /** How many had opened the function by then, this one included: more than one only where the server has clients share it. */
+  get opening(): number {
+    return Math.max(1, this.#device.negotiated.openings);
   }
 
   get gone(): AbortSignal {
@@ -227,6 +234,10 @@ export class VfioUserFunction implements PciFunction {
     return this.#disposal;
   }
 
+  get #shared(): boolean {
+    return this.#device.negotiated.openings > 0;
+  }
+
   /** As a kernel opens a function: bus master and interrupts off, memory and I/O decoding on, in D0. */
   #switchOn(): void {
     const { config } = this;
@@ -237,9 +248,12 @@ export class VfioUserFunction implements PciFunction {
     }
     config.writeRaw(Header.COMMAND, wanted);
     this.interrupts.silence();
-    const acting = actingRegisters(config);
+  }
+
+  #watchConfig(): void {
+    const acting = actingRegisters(this.config);
     this.#served.watch(acting);
-    this.#access.watch(acting, () => config.invalidate());
+    this.#access.watch(acting, () => this.config.invalidate());
   }
 
   #makeBars(): RegionBar[] {
@@ -348,7 +362,8 @@ export class VfioUserFunction implements PciFunction {
     };
     this.#closing = true;
     if (this.#graceTimer !== undefined) clearTimeout(this.#graceTimer);
-    if (this.#device.channel.dead === undefined) step(() => (this.busMaster = false));
+    // A function that others may use besides is the server's to switch off, when the last one has left.
+    if (this.#device.channel.dead === undefined && !this.#shared) step(() => (this.busMaster = false));
     this.#ending.end(reason);
     step(() => this.#signals?.[Symbol.dispose]());
     const toWaiters =

@@ -102,7 +102,8 @@ class ServedInterrupts implements InterruptControl<EventFd> {
   disconnect(kind: InterruptKind): void {
     if (this.device.channel.dead !== undefined) return;
     this.device.disableIrqs(indexes[kind]);
-    this.announce("none");
+    // Another client's interrupts may be on: the server knows.
+    if (this.device.negotiated.openings === 0) this.announce("none");
   }
 
   act(kind: InterruptKind, vector: number, action: "mask" | "unmask" | "raise"): void {
@@ -126,8 +127,11 @@ class ServedInterrupts implements InterruptControl<EventFd> {
     }
     if (config.find(Msi) !== undefined) {
       const on = kind === "msi" ? 1 : 0;
-      const vectors = on === 1 ? Math.ceil(Math.log2(Math.max(count, 1))) : 0;
       const { MSI_ENABLE, MULTIPLE_MESSAGE_ENABLE } = config.read(Msi.CONTROL);
+      const wanted = on === 1 ? Math.ceil(Math.log2(Math.max(count, 1))) : 0;
+      // Other clients' vectors stay.
+      const kept = this.device.negotiated.openings > 0 && on === 1 && MSI_ENABLE === 1 ? MULTIPLE_MESSAGE_ENABLE : 0;
+      const vectors = Math.max(wanted, kept);
       if (MSI_ENABLE !== on || (on === 1 && MULTIPLE_MESSAGE_ENABLE !== vectors)) {
         config.write(Msi.CONTROL, { MSI_ENABLE: on, MULTIPLE_MESSAGE_ENABLE: vectors });
       }

@@ -23,6 +23,8 @@ export interface Negotiated {
   readonly postedWrites: boolean;
   /** Whether the server's commands come over a socket of their own. */
   readonly twinSocket: boolean;
+  /** Clients that have the function now, this one included; 0 where there is never another one. */
+  readonly openings: number;
 }
 
 /** Proposes version and capabilities, and checks the answer. Throws `SERVER_REFUSED` or `PROTOCOL_ERROR`. */
@@ -36,6 +38,7 @@ export function negotiate(channel: Channel, maximumTransferBytes: number, twinSo
     write_multiple: true,
     posted_writes: true,
     refusal_text: true,
+    openings: true,
   };
   const { lane } = channel;
   const text = new TextEncoder().encode(`${JSON.stringify({ capabilities })}\0`);
@@ -76,6 +79,7 @@ export function negotiate(channel: Channel, maximumTransferBytes: number, twinSo
       writeMultiple: channel.writeMultiple,
       postedWrites: answer["posted_writes"] !== false,
       twinSocket: wantsTwin,
+      openings: number(answer, "openings", 0, 1, 2 ** 32),
     };
   } finally {
     closeAll(fds);

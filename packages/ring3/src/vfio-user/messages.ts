@@ -82,6 +82,11 @@ export interface Capabilities {
   readonly posted_writes?: boolean;
   /** ring3's own: a client that proposes it takes a sentence as the payload of the error that VERSION is answered with. */
   readonly refusal_text?: boolean;
+  /**
+   * ring3's own: a client says `true` if it knows that others may use the function besides, and a server that lets them answers with how
+   * many have it now, this one included.
+   */
+  readonly openings?: boolean | number;
 }
 
 /** JSON `{"capabilities": {...}}` with a terminating NUL may follow. */

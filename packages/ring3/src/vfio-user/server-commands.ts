@@ -19,6 +19,7 @@ import { ServerInterrupts } from "./server-interrupts.ts";
 import { ServerIoFds } from "./server-io-fds.ts";
 import { ServerMigration } from "./server-migration.ts";
 import type { ServeOptions } from "./server-options.ts";
+import type { Occupancy } from "./server-occupancy.ts";
 import { checkPayload, refusal } from "./server-refusal.ts";
 import { type RegionReply, ServerRegions } from "./server-regions.ts";
 import type { Counters } from "./server-statistics.ts";
@@ -44,6 +45,8 @@ type Handler = (payload: Uint8Array, fds: readonly FileDescriptor[]) => Answer |
 export interface CommandParts {
   readonly fn: VirtualFunction;
   readonly client: ClientExchange;
+  /** Who has the function besides. */
+  readonly occupancy: Occupancy;
   readonly counters: Counters;
   readonly options: ServeOptions;
   readonly proposal: Proposal;
@@ -73,14 +76,14 @@ export class ServerCommands implements Disposable {
   #disposed = false;
 
   constructor(parts: CommandParts) {
-    const { fn, client, counters, options, proposal, persist } = parts;
+    const { fn, client, occupancy, counters, options, proposal, persist } = parts;
     this.#parts = parts;
     this.#dma = new ServerDma(fn, client, counters, options.trustUnsealedMemory === true);
-    this.#interrupts = new ServerInterrupts(fn, counters, persist, options);
-    this.#regions = new ServerRegions(fn, proposal.bare, options);
+    this.#interrupts = new ServerInterrupts(fn, occupancy, counters, persist, options);
+    this.#regions = new ServerRegions(fn, occupancy.bars, proposal.bare, options);
     this.#ioFds = new ServerIoFds(fn, options.ioEventFds ?? [], persist);
     this.#migration = new ServerMigration(fn);
-    this.#features = new ServerFeatures(fn, this.#migration);
+    this.#features = new ServerFeatures(fn, this.#migration, occupancy);
     const most = parts.maximumTransferBytes;
     this.#handlers = {
       [Command.DMA_MAP]: (payload, fds) => {
@@ -102,7 +105,9 @@ export class ServerCommands implements Disposable {
       [Command.DEVICE_RESET]: () => {
         this.#migration.reset();
         const method = fn.resetByUser();
-        return method instanceof Promise ? method.then(() => CHANGED) : CHANGED;
+        if (!(method instanceof Promise)) return CHANGED;
+        occupancy.resetting(method);
+        return method.then(() => CHANGED);
       },
       [Command.DEVICE_FEATURE]: (payload) => {
         const reply = this.#features.handle(payload, most);
@@ -111,6 +116,11 @@ export class ServerCommands implements Disposable {
       [Command.MIG_DATA_READ]: (payload) => this.#readMigration(payload),
       [Command.MIG_DATA_WRITE]: (payload) => this.#writeMigration(payload),
     };
+  }
+
+  /** Whether the function's state is on its way to another server, or from one. */
+  get moving(): boolean {
+    return this.#migration.moving || this.#parts.fn.memory.dirty.active;
   }
 
   execute({ command, payload, fds }: Message): Answer | Promise<Answer> {
@@ -127,7 +137,6 @@ export class ServerCommands implements Disposable {
     this.#ioFds[Symbol.dispose]();
     this.#interrupts[Symbol.dispose]();
     this.#dma[Symbol.dispose]();
-    this.#regions[Symbol.dispose]();
     this.#migration.reset();
   }
 
@@ -190,6 +199,7 @@ export class ServerCommands implements Disposable {
   async #writeRest(writes: readonly Write[], answer: Answer): Promise<Answer> {
     for (let at = 0; at < writes.length; ) {
       await new Promise((resolve) => setImmediate(resolve));
+      await this.#parts.occupancy.pause;
       if (this.#disposed) throw refusal("EIO", "the client is gone");
       at = this.#writeFor(writes, at);
     }

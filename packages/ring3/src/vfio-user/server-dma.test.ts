@@ -219,7 +219,7 @@ test("65,535 maps and no more", async () => {
     memory.map(i * 0x2000, 0x1000, "read", { transfer: { read: () => undefined, write: () => undefined } });
   }
   assert.equal(await client.errno(MAP, map(2 ** 40, 0x1000), { fds: [file] }), WireErrno.ENOSPC);
-  assert.equal(await client.errno(UNMAP, unmap(0, 0, 2)), 0);
+  memory.unmap(0, 0x1000);
   assert.equal(await client.errno(MAP, map(2 ** 40, 0x1000), { fds: [file] }), 0);
 });
 

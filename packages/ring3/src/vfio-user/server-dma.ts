@@ -83,7 +83,7 @@ export class ServerDma implements Disposable {
         backing = this.#memory.backing(file, Number(offset), range.size, permission);
       }
       try {
-        memory.map(range.iova, range.size, permission, backing);
+        memory.map(range.iova, range.size, permission, backing, this);
         this.#counters.dmaMapsMade++;
       } catch (error) {
         backing.release?.();
@@ -107,19 +107,21 @@ export class ServerDma implements Disposable {
       if (flags !== DmaUnmapFlag.ALL || address !== 0n || size !== 0n) {
         throw refusal("EINVAL", "to unmap all takes address 0, size 0 and no bitmap");
       }
-      memory.unmapAll();
+      memory.unmapAll(this);
       return payload.slice(0, DmaUnmap.size);
     }
     const range = safeRange(address, size);
     const bitmap = (flags & DmaUnmapFlag.GET_DIRTY_BITMAP) !== 0;
     const reply = bitmap ? this.#withBitmap(payload, argsz, range, maximumReplyBytes) : payload.slice(0, DmaUnmap.size);
-    if (memory.unmap(range.iova, range.size).length === 0) {
+    if (memory.unmap(range.iova, range.size, this).length === 0) {
       throw refusal("ENOENT", `nothing is mapped in the ${range.size} bytes at 0x${range.iova.toString(16)}`);
     }
     return reply;
   }
 
+  /** The client's maps go, and those of others stay. */
   [Symbol.dispose](): void {
+    this.#fn.memory.unmapAll(this);
     this.#memory[Symbol.dispose]();
   }
 

@@ -13,6 +13,7 @@ import {
 } from "./messages.ts";
 import { pageSizeOf, safeRange } from "./server-dma.ts";
 import type { ServerMigration } from "./server-migration.ts";
+import type { Occupancy } from "./server-occupancy.ts";
 import { checkPayload, refusal } from "./server-refusal.ts";
 
 const { GET, SET, PROBE } = FeatureFlag;
@@ -29,9 +30,11 @@ const METHODS: Readonly<Record<number, number>> = {
 export class ServerFeatures {
   readonly #fn: VirtualFunction;
   readonly #migration: ServerMigration;
+  readonly #occupancy: Occupancy;
 
-  constructor(fn: VirtualFunction, migration: ServerMigration) {
+  constructor(fn: VirtualFunction, migration: ServerMigration, occupancy: Occupancy) {
     this.#fn = fn;
+    this.#occupancy = occupancy;
     this.#migration = migration;
   }
 
@@ -49,6 +52,9 @@ export class ServerFeatures {
     if ((flags & PROBE) !== 0) return payload.slice(0, DeviceFeature.size);
     if (methods !== GET && methods !== SET) throw refusal("EINVAL", "one of GET and SET");
     const data = payload.subarray(DeviceFeature.size);
+    if (methods === SET && !this.#occupancy.alone) {
+      throw refusal("EBUSY", `the function has ${this.#occupancy.count} clients: one that is moved has one`);
+    }
     if (methods === GET) return featureReply(argsz, flags, this.#get(feature, data, maximumReplyBytes));
     if (feature !== Feature.MIG_DEVICE_STATE) return featureReply(argsz, flags, this.#set(feature, data));
     checkPayload(data, FeatureMigrationState.size, "a migration state");

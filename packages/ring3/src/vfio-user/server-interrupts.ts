@@ -1,10 +1,13 @@
 // GET_IRQ_INFO and SET_IRQS: a client's eventfds as signals of the function's interrupts. Descriptors come in chunks, a
-// message without any takes signals away, and one that is no eventfd could block whoever signals it, so it is refused.
+// message without any takes signals away, and one that is no eventfd could block whoever signals it, so it is refused. Of
+// several clients the one that set a vector last has it, and only what a client has is taken away with it.
 import { becomesSignal, EventFd, eventSignals, type FileDescriptor, type Watch } from "../linux/index.ts";
 import type { VirtualFunction } from "../virtual/function.ts";
 import type { InterruptKind, InterruptSink } from "../virtual/interrupts.ts";
 import { closeAll } from "./framing.ts";
 import { IRQ_COUNT, Irq, IrqFlag, IrqInfo, IrqSet, IrqSetFlag } from "./messages.ts";
+import type { NoticeKind } from "./server-notices.ts";
+import type { Occupancy } from "./server-occupancy.ts";
 import { checkPayload, refusal } from "./server-refusal.ts";
 import type { Counters } from "./server-statistics.ts";
 import type { ServerSight } from "./server-watch.ts";
@@ -12,21 +15,35 @@ import type { ServerSight } from "./server-watch.ts";
 const KINDS: readonly InterruptKind[] = ["intx", "msi", "msix", "error", "request"];
 const { DATA_NONE, DATA_BOOL, DATA_EVENTFD, ACTION_MASK, ACTION_UNMASK, ACTION_TRIGGER } = IrqSetFlag;
 
+/** A client's eventfd, and how the function signals it. */
+interface Signal {
+  readonly event: EventFd;
+  readonly sink: InterruptSink;
+}
+
 export class ServerInterrupts implements Disposable {
   readonly #fn: VirtualFunction;
+  readonly #occupancy: Occupancy;
   readonly #counters: Counters;
   readonly #beforeSignal: () => void;
   readonly #sight: ServerSight;
   /** The client's eventfds by kind and vector. */
-  readonly #signals: readonly Map<number, EventFd>[] = KINDS.map(() => new Map<number, EventFd>());
+  readonly #signals: readonly Map<number, Signal>[] = KINDS.map(() => new Map<number, Signal>());
   /** Signalled when the line is masked; a signal of the other unmasks it, as the kernel's does for KVM's resampling. */
   #maskSignal: EventFd | undefined;
   #unmaskSignal: { readonly event: EventFd; readonly watch: Watch } | undefined;
 
   /** `beforeSignal` is called before the client learns of an interrupt. */
-  constructor(fn: VirtualFunction, counters: Counters, beforeSignal: () => void, sight: ServerSight = {}) {
+  constructor(
+    fn: VirtualFunction,
+    occupancy: Occupancy,
+    counters: Counters,
+    beforeSignal: () => void,
+    sight: ServerSight = {},
+  ) {
     this.#sight = sight;
     this.#fn = fn;
+    this.#occupancy = occupancy;
     this.#counters = counters;
     this.#beforeSignal = beforeSignal;
   }
@@ -81,12 +98,15 @@ export class ServerInterrupts implements Disposable {
     }
   }
 
+  /** The client's signals go, and those of others stay. */
   [Symbol.dispose](): void {
-    for (const signals of this.#signals) {
-      for (const event of signals.values()) event[Symbol.dispose]();
-      signals.clear();
+    try {
+      for (const [index, signals] of this.#signals.entries()) {
+        if (this.#release(index, signals)) this.#fn.interrupts.disconnect(KINDS[index] as InterruptKind);
+      }
+    } finally {
+      for (const index of this.#signals.keys()) this.#forget(index);
     }
-    this.#dropLineSignals();
   }
 
   #count(index: number): number {
@@ -96,9 +116,27 @@ export class ServerInterrupts implements Disposable {
   }
 
   #disable(index: number): void {
-    this.#fn.interrupts.disconnect(KINDS[index] as InterruptKind);
-    const signals = this.#signals[index] as Map<number, EventFd>;
-    for (const event of signals.values()) event[Symbol.dispose]();
+    const { interrupts } = this.#fn;
+    const kind = KINDS[index] as InterruptKind;
+    // Whoever is alone has all that there is.
+    const all = this.#occupancy.alone && !isNotice(kind);
+    if (!all) this.#release(index, this.#signals[index] as Map<number, Signal>);
+    if (all || !interrupts.anyConnected(kind)) interrupts.disconnect(kind);
+    this.#forget(index);
+  }
+
+  /** Takes signals away that are the client's still; `true` where those were the last of their kind. */
+  #release(index: number, signals: ReadonlyMap<number, Signal>): boolean {
+    const kind = KINDS[index] as InterruptKind;
+    const sinks = new Map(Array.from(signals, ([vector, { sink }]) => [vector, sink]));
+    if (!isNotice(kind)) return this.#fn.interrupts.release(kind, sinks);
+    for (const sink of sinks.values()) this.#occupancy.notices.remove(kind, sink);
+    return false;
+  }
+
+  #forget(index: number): void {
+    const signals = this.#signals[index] as Map<number, Signal>;
+    for (const { event } of signals.values()) event[Symbol.dispose]();
     signals.clear();
     if (index === Irq.INTX) this.#dropLineSignals();
   }
@@ -120,22 +158,32 @@ export class ServerInterrupts implements Disposable {
       return;
     }
     const kind = KINDS[index] as InterruptKind;
-    const signals = this.#signals[index] as Map<number, EventFd>;
-    const events = Array.from({ length: count }, (_, i) => {
-      const fd = fds[i];
-      return fd === undefined ? undefined : new EventFd(fd);
+    const signals = this.#signals[index] as Map<number, Signal>;
+    const added = fds.map((fd, i): Signal => {
+      const event = new EventFd(fd);
+      return { event, sink: this.#sinkOf(event, kind, start + i) };
     });
-    const sinks = events.map((event, i) => (event === undefined ? undefined : this.#sinkOf(event, kind, start + i)));
-    // Refused as a whole: the descriptors are still the message's then.
-    this.#fn.interrupts.connectAll(kind, start, sinks);
-    for (const [i, event] of events.entries()) {
-      const before = signals.get(start + i);
-      if (event === undefined) signals.delete(start + i);
-      else {
-        unused.delete(event.fd);
-        signals.set(start + i, event);
-      }
-      before?.[Symbol.dispose]();
+    const before = new Map<number, Signal>();
+    for (let vector = start; vector < start + count; vector++) {
+      const signal = signals.get(vector);
+      if (signal !== undefined) before.set(vector, signal);
+    }
+    if (isNotice(kind)) {
+      this.#release(index, before);
+      for (const { sink } of added) this.#occupancy.notices.add(kind, sink);
+    } else if (added.length === 0 && !this.#occupancy.alone) this.#release(index, before);
+    else {
+      const sinks = Array.from({ length: count }, (_, i) => added[i]?.sink);
+      // Refused as a whole: the descriptors are still the message's then.
+      this.#fn.interrupts.connectAll(kind, start, sinks);
+    }
+    for (const [vector, { event }] of before) {
+      signals.delete(vector);
+      event[Symbol.dispose]();
+    }
+    for (const [i, signal] of added.entries()) {
+      unused.delete(signal.event.fd);
+      signals.set(start + i, signal);
     }
   }
 
@@ -198,6 +246,10 @@ export class ServerInterrupts implements Disposable {
     this.#unmaskSignal?.event[Symbol.dispose]();
     this.#unmaskSignal = undefined;
   }
+}
+
+function isNotice(kind: InterruptKind): kind is NoticeKind {
+  return kind === "error" || kind === "request";
 }
 
 function one(bits: number): boolean {

@@ -36,6 +36,8 @@ export class ServerMigration {
   #incoming: Uint8Array = new Uint8Array(0);
   #incomingBytes = 0;
   #modelChecked = false;
+  /** Steps that are under way. */
+  #steps = 0;
 
   constructor(fn: VirtualFunction) {
     this.#fn = fn;
@@ -45,9 +47,9 @@ export class ServerMigration {
     return this.#state;
   }
 
-  /** Whether the device works: then it is polled. */
-  get running(): boolean {
-    return this.#state === RUNNING || this.#state === PRE_COPY;
+  /** Whether the device is in any other state than at work, or on its way there. */
+  get moving(): boolean {
+    return this.#state !== RUNNING || this.#steps > 0;
   }
 
   /** Moves to `wanted` over the shortest path. Throws `EINVAL` where there is none; the state is where it stopped. */
@@ -57,7 +59,12 @@ export class ServerMigration {
     // Refused by name: the way over STOP and RUNNING would start the device.
     const path = this.#state === STOP_COPY && wanted === PRE_COPY ? undefined : shortestPath(this.#state, wanted);
     if (path === undefined) throw refusal("EINVAL", `no way leads from state ${this.#state} to ${wanted}`);
-    for (const next of path) await this.#step(next);
+    this.#steps++;
+    try {
+      for (const next of path) await this.#step(next);
+    } finally {
+      this.#steps--;
+    }
   }
 
   /** The next bytes of the stream, `size` at most; fewer where it ends. */

@@ -24,6 +24,12 @@ export interface ServeOptions {
   readonly mode?: number;
   /** Owner of the socket; the process's by default. */
   readonly owner?: { readonly uid: number; readonly gid: number };
+  /**
+   * Number of a descriptor that listens at the path already, as systemd passes one to a service that a socket activates: the
+   * first is 3. The server closes it at the end, and leaves the path and its permissions alone; `mode` and `owner` are whoever's
+   * who made it.
+   */
+  readonly listenFd?: number;
   /** Users who may connect; whoever the socket's permissions let by default. */
   readonly allowUids?: readonly number[];
   /**
@@ -31,6 +37,13 @@ export interface ServeOptions {
    * and its sentence, which the event `refused` and the error of a client of ring3's say.
    */
   readonly admit?: (peer: ConnectingPeer) => void;
+  /**
+   * Clients that may have the function at a time, all of one user; 1 by default. Whoever is first gets the function as new, further ones
+   * find it as it is: config space, BARs and resets are everybody's. Memory that one maps is the device's to reach as all of it
+   * is, but only whoever mapped it takes it away; of an interrupt vector's signals the last one counts. When a client leaves,
+   * what it mapped and connected goes, and when the last one leaves the function is given back.
+   */
+  readonly openings?: number;
   /** Whether the function stays as it is when a client leaves; otherwise it is reset, and the next finds it as new. */
   readonly keepState?: boolean;
   /**
@@ -107,6 +120,8 @@ export interface ServerStatistics {
   readonly bytesSent: number;
   /** Error replies. */
   readonly errorReplies: number;
+  /** Clients that have the function now. */
+  readonly clients: number;
   /** Clients that got the function, and those that did not. */
   readonly connections: number;
   readonly refusals: number;

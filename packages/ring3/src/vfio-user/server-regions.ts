@@ -1,7 +1,7 @@
 // Regions as a client sees them: sizes, what can be mapped and by which descriptor, and accesses by message. Hard about
 // it: how much of a region's description is sent depends on the room that the client offers, and clients differ in how
 // many descriptors they take.
-import { adoptArena, type FileDescriptor, pageSize, type SharedInPlace, shareInPlace } from "../linux/index.ts";
+import { adoptArena, type FileDescriptor, pageSize } from "../linux/index.ts";
 import type { BarIndex } from "../pci/function.ts";
 import type { BarArea } from "../virtual/bars.ts";
 import type { VirtualFunction } from "../virtual/function.ts";
@@ -18,6 +18,7 @@ import {
   SparseMmapArea,
 } from "./messages.ts";
 import { checkPayload, refusal } from "./server-refusal.ts";
+import type { SharedBars } from "./server-shared-bars.ts";
 import { type RegisterBus, type ServerSight, busOf } from "./server-watch.ts";
 
 /** A payload, and descriptors to send with it, which stay the server's. */
@@ -26,21 +27,17 @@ export interface RegionReply {
   readonly fds: readonly FileDescriptor[];
 }
 
-interface SharedBar {
-  readonly areas: readonly BarArea[];
-  readonly shared: SharedInPlace;
-}
-
 const NO_AREAS: readonly BarArea[] = [];
 
-export class ServerRegions implements Disposable {
+export class ServerRegions {
   readonly #fn: VirtualFunction;
   readonly #bus: RegisterBus;
   /** A descriptor for each area rather than one for all: SPDK's client maps each area by its own. */
   readonly #fdPerArea: boolean;
-  readonly #bars = new Map<number, SharedBar>();
+  readonly #bars: SharedBars;
 
-  constructor(fn: VirtualFunction, fdPerArea: boolean, sight: ServerSight = {}) {
+  constructor(fn: VirtualFunction, bars: SharedBars, fdPerArea: boolean, sight: ServerSight = {}) {
+    this.#bars = bars;
     this.#fn = fn;
     this.#bus = busOf(fn, sight);
     this.#fdPerArea = fdPerArea;
@@ -82,7 +79,7 @@ export class ServerRegions implements Disposable {
       // The client asks again with the room that is needed. FLAG_CAPS without capabilities would be an error to QEMU.
       return { payload: RegionInfo.bytes({ ...info, flags: access | RegionFlag.MMAP }), fds: [] };
     }
-    const fd = this.#share(index, areas, size);
+    const fd = this.#bars.file(index, areas, size);
     const fds = this.#fdPerArea ? areas.map(() => fd) : [fd];
     if (!sparse) return { payload: RegionInfo.bytes({ ...info, flags: access | RegionFlag.MMAP }), fds };
     const reply = new Uint8Array(needed);
@@ -123,12 +120,6 @@ export class ServerRegions implements Disposable {
     else this.#bus.writeBar(region as BarIndex, offset, source);
   }
 
-  /** The areas get memory of their own again: what the client still has mapped shows nobody anything. */
-  [Symbol.dispose](): void {
-    for (const { shared } of this.#bars.values()) shared[Symbol.dispose]();
-    this.#bars.clear();
-  }
-
   /** Areas that a client can map: whole pages, in memory that can become a file's. */
   #mappable(index: number): readonly BarArea[] {
     const bar = index <= Region.BAR5 ? this.#fn.bars[index] : undefined;
@@ -138,22 +129,4 @@ export class ServerRegions implements Disposable {
     const whole = areas.every(({ offset, size, range }) => ((offset | size | range.offset) & unit) === 0);
     return whole ? areas : areas.filter(({ offset, size, range }) => ((offset | size | range.offset) & unit) === 0);
   }
-
-  /** One file as large as the BAR, behind all of its areas at their own offsets. */
-  #share(index: number, areas: readonly BarArea[], size: number): FileDescriptor {
-    const known = this.#bars.get(index);
-    if (known !== undefined) {
-      if (sameAreas(known.areas, areas)) return known.shared.fd;
-      // The BAR was resized, and its memory lies elsewhere now.
-      known.shared[Symbol.dispose]();
-    }
-    const places = areas.map((area) => ({ range: area.range, fileOffset: area.offset, size: area.size }));
-    const shared = shareInPlace(places, size);
-    this.#bars.set(index, { areas, shared });
-    return shared.fd;
-  }
-}
-
-function sameAreas(a: readonly BarArea[], b: readonly BarArea[]): boolean {
-  return a.length === b.length && a.every((area, i) => area.range === b[i]?.range);
 }

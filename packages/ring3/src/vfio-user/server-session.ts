@@ -12,6 +12,7 @@ import { type Answer, ServerCommands } from "./server-commands.ts";
 import type { ClientExchange } from "./server-dma.ts";
 import { type ExchangeHost, Exchanges } from "./server-exchange.ts";
 import type { ConnectingPeer, ServeOptions } from "./server-options.ts";
+import type { Occupancy, Occupant } from "./server-occupancy.ts";
 import { PollLoop } from "./server-polling.ts";
 import { errnoOf, refusal } from "./server-refusal.ts";
 import { RegisterAccesses, type RegisterHost } from "./server-registers.ts";
@@ -25,18 +26,29 @@ export interface SessionHost {
   readonly fn: VirtualFunction;
   readonly options: ServeOptions;
   readonly counters: Counters;
-  /** Somebody on the stack is at work for the present client: no other one can be admitted. */
-  readonly occupied: boolean;
-  /** The client said hello: throws where the function is not for it. */
-  admit(session: Session): void;
+  readonly occupancy: Occupancy;
+  /**
+   * The client said hello: whether it has the function now. If not it waits, and is told by {@link Session.admit} or
+   * {@link Session.turnAway}. Throws where it gets nothing.
+   */
+  knock(session: Session): boolean;
+  /** The session gives the function back: whatever it has there is taken away next. */
+  leaving(session: Session): void;
   /** The session is over; `reason` says why. Called once, with everything cleaned up. */
   ended(session: Session, reason: string): void;
+  /** Something went wrong that is nobody's to answer for. */
+  failed(error: unknown): void;
   /** Saves the function's state, where that is wanted. */
   persist(): void;
 }
 
 /** What a reply repeats of its command. */
 type Request = Pick<Message, "id" | "command" | "flags">;
+
+interface Hello {
+  readonly request: Request;
+  readonly proposal: Proposal;
+}
 
 const MAXIMUM_FDS = 16;
 const DEFAULT_TRANSFER_BYTES = 1_048_576;
@@ -51,7 +63,7 @@ const STUCK_FACTOR = 5;
 const MAXIMUM_TEXT_BYTES = 1024;
 const NOTHING: Uint8Array = new Uint8Array(0);
 
-export class Session implements ClientExchange, RegisterHost, ExchangeHost {
+export class Session implements ClientExchange, RegisterHost, ExchangeHost, Occupant {
   readonly peer: ConnectingPeer;
   readonly connection: Connection;
   readonly #host: SessionHost;
@@ -72,6 +84,8 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost {
   #pumping = false;
   /** The answer to a command takes its time. */
   #waiting = false;
+  /** The hello of a client that waits for the function. */
+  #hello: Hello | undefined;
   #broken: Ring3Error | undefined;
   #reason = "";
   readonly #onEnd: (() => void)[] = [];
@@ -130,6 +144,11 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost {
     return this.#state === "closed";
   }
 
+  /** Whether the client takes the function's state to another server, or brings it. */
+  get moving(): boolean {
+    return this.#commands?.moving === true;
+  }
+
   get twin(): Connection | undefined {
     return this.#twin;
   }
@@ -178,7 +197,7 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost {
   get attendedFd(): FileDescriptor | undefined {
     const idle = this.#state === "closed" || this.#broken !== undefined || this.#waiting || this.connection.sending;
     // Whether the client before has left is known only once nobody is at work for it any more.
-    const early = this.#state === "greeting" && this.#host.occupied;
+    const early = this.#state === "greeting" && this.#host.occupancy.busy;
     return idle || early ? undefined : this.connection.channel.fd;
   }
 
@@ -202,8 +221,12 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost {
     this.#watch = undefined;
     attendance.leave(this);
     this.#exchanges[Symbol.dispose]();
-    if (wasOpen) this.#fn.disconnect({ keepState: this.#keepsState });
-    this.#commands?.[Symbol.dispose]();
+    if (wasOpen) this.#host.leaving(this);
+    try {
+      this.#commands?.[Symbol.dispose]();
+    } catch (error) {
+      this.#host.failed(error);
+    }
     this.#twin?.[Symbol.dispose]();
     this.connection[Symbol.dispose]();
     this.#host.ended(this, reason);
@@ -225,11 +248,6 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost {
     const text = isRing3Error(error) && proposal?.takesRefusalText === true ? sentenceOf(error) : undefined;
     this.#answerError(message, error, text);
     this.close(isRing3Error(error) ? error.message : String(error));
-  }
-
-  get #keepsState(): boolean {
-    const { keepState, state } = this.#host.options;
-    return keepState === true || state !== undefined;
   }
 
   // --- Receiving --------------------------------------------------------------------------------------------------
@@ -254,6 +272,12 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost {
   /** Handles what is there, and with a client that follows up quickly what comes in the next microseconds. */
   #pump(once = false): void {
     if (this.#state === "closed" || this.busy || this.#waiting) return;
+    const { pause } = this.#host.occupancy;
+    if (pause !== undefined && this.#state === "open") {
+      this.#wait();
+      void pause.then(() => this.#goOn(() => undefined));
+      return;
+    }
     this.#pumping = true;
     try {
       this.#receive(once);
@@ -405,24 +429,31 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost {
   /** Nothing else is handled for the client until the answer is there. */
   #answerLater({ id, command, flags }: Message, answer: Promise<Answer>): void {
     const request = { id, command, flags };
+    this.#wait();
+    answer.then(
+      (given) => this.#goOn(() => this.#finish(request, given)),
+      (error: unknown) => this.#goOn(() => this.#answerError(request, error)),
+    );
+  }
+
+  /** Nothing is handled for the client until {@link #goOn}; that it leaves is noticed. */
+  #wait(): void {
     this.#waiting = true;
     this.#rewatch("hang-up");
-    const goOn = (act: () => void): void => {
-      if (this.#state !== "open") return;
-      this.#waiting = false;
-      try {
-        act();
-      } catch (error) {
-        this.breakOff(error);
-        return;
-      }
-      this.#rewatch(this.connection.sending ? "writable" : "readable");
-      this.#pump();
-    };
-    answer.then(
-      (given) => goOn(() => this.#finish(request, given)),
-      (error: unknown) => goOn(() => this.#answerError(request, error)),
-    );
+  }
+
+  #goOn(act: () => void): void {
+    if (this.#state === "closed") return;
+    this.#waiting = false;
+    try {
+      act();
+    } catch (error) {
+      this.breakOff(error);
+      return;
+    }
+    if (this.closed) return;
+    this.#rewatch(this.connection.sending ? "writable" : "readable");
+    this.#pump();
   }
 
   #finish(message: Request, answer: Answer): void {
@@ -463,48 +494,44 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost {
       this.#refuse(message, error);
       return;
     }
-    const { settling } = this.#fn;
-    if (settling === undefined) this.#admit(message, proposal);
-    else this.#admitLater(message, proposal, settling);
-  }
-
-  #admit(message: Request, proposal: Proposal): void {
+    let admitted: boolean;
     try {
-      this.#host.admit(this);
+      admitted = this.#host.knock(this);
     } catch (error) {
       this.#refuse(message, error, proposal);
       return;
     }
-    this.#open(message, proposal);
+    if (admitted) {
+      this.#open(message, proposal);
+      return;
+    }
+    const { id, command, flags } = message;
+    this.#hello = { request: { id, command, flags }, proposal };
+    this.#wait();
   }
 
-  /** The function is being reset after its last client: this one hears from us once that is done. */
-  #admitLater({ id, command, flags }: Request, proposal: Proposal, settling: Promise<void>): void {
-    this.#waiting = true;
-    this.#rewatch("hang-up");
-    void settling.then(() => {
-      if (this.#state !== "greeting") return;
-      this.#waiting = false;
-      try {
-        this.#admit({ id, command, flags }, proposal);
-      } catch (error) {
-        this.breakOff(asRing3Error(error));
-        return;
-      }
-      if (this.closed) return;
-      this.#rewatch(this.connection.sending ? "writable" : "readable");
-      this.#pump();
-    });
+  /** The client has waited, and has the function now. */
+  admit(): void {
+    const { request, proposal } = this.#hello as Hello;
+    this.#goOn(() => this.#open(request, proposal));
+  }
+
+  /** The client has waited, and gets nothing. */
+  turnAway(error: Ring3Error): void {
+    const { request, proposal } = this.#hello as Hello;
+    this.#goOn(() => this.#refuse(request, error, proposal));
   }
 
   #open(message: Request, proposal: Proposal): void {
-    const { options } = this.#host;
+    const { options, occupancy } = this.#host;
     this.#state = "open";
+    this.#hello = undefined;
     const ours = options.maximumTransferBytes ?? DEFAULT_TRANSFER_BYTES;
     this.maximumTransferBytes = Math.min(ours, proposal.maximumTransferBytes);
     this.#commands = new ServerCommands({
       fn: this.#fn,
       client: this,
+      occupancy: this.#host.occupancy,
       counters: this.#counters,
       options,
       proposal,
@@ -528,6 +555,7 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost {
         maximumTransferBytes: ours,
         twin: twin?.[1].fd,
         postedWrites: options.postedWrites !== false,
+        openings: occupancy.shared ? occupancy.count : undefined,
       });
       this.connection.replyWith(message.id, Command.VERSION, payload, twin === undefined ? [] : [twin[1].fd]);
       this.#counters.bytesSent += HEADER_SIZE + payload.length;

@@ -33,8 +33,12 @@ export class Counters {
     this.bytesSent += bytes;
   }
 
-  snapshot(memory: { readonly count: number; readonly mappedBytes: number }): ServerStatistics {
+  snapshot(
+    memory: { readonly count: number; readonly mappedBytes: number },
+    { occupancy }: { readonly occupancy: { readonly count: number } },
+  ): ServerStatistics {
     return {
+      clients: occupancy.count,
       messages: named(this.received),
       commandsSent: named(this.sent),
       bytesReceived: this.bytesReceived,

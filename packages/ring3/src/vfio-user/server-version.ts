@@ -55,6 +55,8 @@ export interface Offer {
   /** The client's end of the second socket. */
   readonly twin: FileDescriptor | undefined;
   readonly postedWrites: boolean;
+  /** Clients that have the function now, where it may be several. */
+  readonly openings: number | undefined;
 }
 
 /** The reply's payload. */
@@ -72,6 +74,7 @@ export function versionReply(proposal: Proposal, offer: Offer): Uint8Array {
   add("max_msg_fds", offer.maximumFds, DefaultCapability.max_msg_fds);
   add("write_multiple", proposal.writeMultiple, false);
   add("posted_writes", offer.postedWrites, true);
+  add("openings", offer.openings, undefined);
   return encode(proposal.minor, capabilities);
 }
 

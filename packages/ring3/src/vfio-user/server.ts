@@ -1,72 +1,57 @@
-// Serves a virtual function at a UNIX socket, to one client at a time. Clients that connect are heard first: who says
-// nothing gets nothing and holds up nobody, and who comes while another uses the function is told so.
-import { isRing3Error, Ring3Error } from "../binary/error.ts";
-import { type PeerCredentials, ServerSocket, type UnixSocket, type Watch, watch } from "../linux/index.ts";
+// Serves a virtual function at a UNIX socket, to one client or to several of one user at a time: listens, tells what happens, and
+// takes the function back when that is wanted.
+import { type PeerCredentials, type UnixSocket, type Watch, watch } from "../linux/index.ts";
 import type { VirtualFunction } from "../virtual/function.ts";
+import { Admission } from "./server-admission.ts";
 import { type Attended, attendance } from "./server-attendance.ts";
-import type { ServeOptions, ServerEvent, ServerStatistics, StateStore } from "./server-options.ts";
-import { refusal } from "./server-refusal.ts";
-import { Session, type SessionHost } from "./server-session.ts";
-import { StateFile } from "./server-state.ts";
+import type { ServeOptions, ServerEvent, ServerStatistics } from "./server-options.ts";
+import { StateSaving } from "./server-saving.ts";
+import { type ListeningPlace, listenAt } from "./server-socket.ts";
 import { Counters } from "./server-statistics.ts";
 
-/** Clients that may be connected and have not been admitted. */
-const MAXIMUM_WAITING = 16;
-/** Time to say hello. */
-const GREETING_MS = 5000;
 /** A pause where no connection can be taken: the process has no descriptors left. */
 const ACCEPT_PAUSE_MS = 100;
 
-/** A function at its socket. Disposal disconnects the client and removes the socket; the function is its owner's. */
+/** A function at its socket. Disposal disconnects the clients and removes the socket; the function is its owner's. */
 export class FunctionServer implements AsyncDisposable {
   readonly path: string;
   readonly fn: VirtualFunction;
-  readonly #options: ServeOptions;
-  readonly #socket: ServerSocket;
+  readonly #onEvent: ServeOptions["onEvent"];
+  readonly #socket: ListeningPlace;
   readonly #counters = new Counters();
-  readonly #store: StateStore | undefined;
-  readonly #ownStore: StateFile | undefined;
-  readonly #sessions = new Map<Session, NodeJS.Timeout | undefined>();
-  readonly #sessionHost: SessionHost;
+  readonly #saving: StateSaving;
+  readonly #admission: Admission;
   readonly #listeners = new Set<(event: ServerEvent) => void>();
   readonly #attended: Attended;
   #watch: Watch | undefined;
   #pause: NodeJS.Timeout | undefined;
-  #current: Session | undefined;
   #closed = false;
-  /** The last attempt to save the state failed. */
-  #unsaved = false;
 
   /** Use {@link serve}. */
   constructor(fn: VirtualFunction, path: string, options: ServeOptions) {
+    checkOptions(options);
     this.fn = fn;
     this.path = path;
-    this.#options = options;
-    const occupied = (): boolean => this.#current?.busy === true;
-    this.#sessionHost = {
+    this.#onEvent = options.onEvent;
+    const failed = (error: unknown): void => this.#failed(error);
+    this.#saving = new StateSaving(fn, options.state, this.#counters, failed);
+    try {
+      this.#saving.restore();
+      // A place where nothing can be saved is an error now, and not when a client is there.
+      this.#saving.save();
+      this.#socket = listenAt(path, options);
+    } catch (error) {
+      this.#saving[Symbol.dispose]();
+      throw error;
+    }
+    this.#admission = new Admission({
       fn,
       options,
       counters: this.#counters,
-      get occupied() {
-        return occupied();
-      },
-      admit: (session) => this.#admit(session),
-      ended: (session, reason) => this.#ended(session, reason),
-      persist: () => this.#persist(),
-    };
-    this.#ownStore = typeof options.state === "string" ? new StateFile(options.state) : undefined;
-    this.#store = typeof options.state === "object" ? options.state : this.#ownStore;
-    try {
-      const state = this.#store?.load();
-      // The process that saved it may have been killed: how far it went on afterwards, nobody knows.
-      if (state !== undefined) fn.restore(state, { stale: true });
-      // A place where nothing can be saved is an error now, and not when a client is there.
-      this.#save();
-      this.#socket = new ServerSocket(path, { mode: options.mode ?? 0o600, owner: options.owner });
-    } catch (error) {
-      this.#ownStore?.[Symbol.dispose]();
-      throw error;
-    }
+      saving: this.#saving,
+      emit: (event) => this.#emit(event),
+      failed,
+    });
     const { listener } = this.#socket;
     const listening = (): boolean => this.#watch !== undefined;
     // Whoever connects to one function may be who has to answer another one.
@@ -81,14 +66,19 @@ export class FunctionServer implements AsyncDisposable {
     attendance.join(this.#attended);
   }
 
-  /** Who uses the function now. */
+  /** Who uses the function now: with several clients, whoever has it longest. */
   get client(): PeerCredentials | undefined {
-    return this.#current?.peer;
+    return this.clients[0];
   }
 
-  /** Counters since the start. */
+  /** Everybody who uses the function now, in the order in which they came. */
+  get clients(): readonly PeerCredentials[] {
+    return this.#admission.occupancy.occupants.map(({ peer: { pid, uid, gid } }) => ({ pid, uid, gid }));
+  }
+
+  /** Counters since the start, and how many there are now. */
   get statistics(): ServerStatistics {
-    return this.#counters.snapshot(this.fn.memory);
+    return this.#counters.snapshot(this.fn.memory, this.#admission);
   }
 
   get closed(): boolean {
@@ -102,15 +92,15 @@ export class FunctionServer implements AsyncDisposable {
   }
 
   /**
-   * Takes the function from its client, as if that had left, and goes on listening: the event `disconnected` says `reason`.
+   * Takes the function from its clients, as if they had left, and goes on listening: each event `disconnected` says `reason`.
    * Resolves once the function can be used again; at once where nobody uses it.
    */
   async disconnect(reason: string): Promise<void> {
-    await this.#current?.end(reason);
+    await this.#admission.disconnect(reason);
     await this.fn.settling;
   }
 
-  /** Disconnects the client, removes the socket, and saves the state where that is wanted. */
+  /** Disconnects the clients, removes the socket, and saves the state where that is wanted. */
   close(): Promise<void> {
     if (this.#closed) return Promise.resolve();
     this.#closed = true;
@@ -119,9 +109,9 @@ export class FunctionServer implements AsyncDisposable {
     this.#watch?.[Symbol.dispose]();
     this.#watch = undefined;
     this.#socket[Symbol.dispose]();
-    for (const session of [...this.#sessions.keys()]) session.close("the server was closed");
-    this.#persist();
-    this.#ownStore?.[Symbol.dispose]();
+    this.#admission.close("the server was closed");
+    this.#saving.trySave();
+    this.#saving[Symbol.dispose]();
     return Promise.resolve();
   }
 
@@ -140,119 +130,23 @@ export class FunctionServer implements AsyncDisposable {
         socket = this.#socket.listener.accept();
       } catch (error) {
         // Looking again at once would only fail again.
-        this.#emit({ type: "error", description: messageOf(error) });
+        this.#failed(error);
         this.#watch?.[Symbol.dispose]();
         this.#watch = undefined;
         this.#pause = setTimeout(() => this.#listen(), ACCEPT_PAUSE_MS);
         return;
       }
       if (socket === undefined) return;
-      this.#hear(socket);
+      this.#admission.hear(socket);
     }
   }
 
-  /** A connection becomes a session that may say hello; too many at a time are hung up on. */
-  #hear(socket: UnixSocket): void {
-    const waiting = this.#sessions.size - (this.#current === undefined ? 0 : 1);
-    try {
-      if (waiting >= MAXIMUM_WAITING) {
-        const peer = socket.peerCredentials();
-        socket[Symbol.dispose]();
-        this.#refused(peer, "too many clients are connected and say nothing");
-        return;
-      }
-      const session = new Session(socket, this.#sessionHost);
-      const timer = setTimeout(() => session.close("it said nothing"), GREETING_MS);
-      timer.unref();
-      this.#sessions.set(session, timer);
-    } catch (error) {
-      socket[Symbol.dispose]();
-      this.#emit({ type: "error", description: messageOf(error) });
-    }
-  }
-
-  #admit(session: Session): void {
-    const { peer } = session;
-    const { allowUids, admit } = this.#options;
-    if (allowUids !== undefined && !allowUids.includes(peer.uid)) {
-      throw refusal(
-        "EACCES",
-        `uid ${peer.uid} is not among those that may connect; whoever serves the function can let it in`,
-      );
-    }
-    admit?.(peer);
-    // The present client may be gone already, and the event loop has not told.
-    if (this.#current !== undefined && !this.#current.hungUp()) {
-      const { pid, uid } = this.#current.peer;
-      throw refusal("EBUSY", `the function is in use by pid ${pid} (uid ${uid}); it has one client at a time`);
-    }
-    this.fn.connect({
-      name: `vfio-user client, pid ${peer.pid} uid ${peer.uid}`,
-      fault: (description) => {
-        this.#counters.faults++;
-        this.#emit({ type: "fault", description });
-      },
-    });
-    this.#saveAsConnected();
-    this.#current = session;
-    clearTimeout(this.#sessions.get(session));
-    this.#sessions.set(session, undefined);
-    this.#counters.connections++;
-    this.#emit({ type: "connected", pid: peer.pid, uid: peer.uid, gid: peer.gid });
-  }
-
-  #ended(session: Session, reason: string): void {
-    clearTimeout(this.#sessions.get(session));
-    this.#sessions.delete(session);
-    if (session === this.#current) {
-      this.#current = undefined;
-      // From now on nothing happens that the state does not know of.
-      this.#persist();
-      this.#emit({ type: "disconnected", pid: session.peer.pid, reason });
-    } else this.#refused(session.peer, reason);
-  }
-
-  #refused({ pid, uid }: PeerCredentials, reason: string): void {
-    this.#counters.refusals++;
-    this.#emit({ type: "refused", pid, uid, reason });
-  }
-
-  /** Says so once; what was saved before stays, and the next time it is tried again. */
-  #persist(): void {
-    if (this.#store === undefined) return;
-    try {
-      this.#save();
-      this.#unsaved = false;
-    } catch (error) {
-      if (!this.#unsaved) this.#emit({ type: "error", description: messageOf(error) });
-      this.#unsaved = true;
-    }
-  }
-
-  /** A state that does not know of a client must not be what is left of one: who cannot be noted down is not let in. */
-  #saveAsConnected(): void {
-    try {
-      this.#save();
-    } catch (error) {
-      this.fn.disconnect({ keepState: true });
-      throw error;
-    }
-  }
-
-  #save(): void {
-    if (this.#store === undefined) return;
-    try {
-      this.#store.save(this.fn.save());
-      this.#counters.stateSaves++;
-    } catch (error) {
-      const errno = (isRing3Error(error) && error.errno) || "EIO";
-      const sentence = `the function's state was not saved, and the one before stays: ${messageOf(error)}`;
-      throw new Ring3Error("STATE_NOT_SAVED", sentence, { errno, cause: error });
-    }
+  #failed(error: unknown): void {
+    this.#emit({ type: "error", description: error instanceof Error ? error.message : String(error) });
   }
 
   #emit(event: ServerEvent): void {
-    for (const listener of [this.#options.onEvent, ...this.#listeners]) {
+    for (const listener of [this.#onEvent, ...this.#listeners]) {
       try {
         listener?.(event);
       } catch (error) {
@@ -266,9 +160,10 @@ export class FunctionServer implements AsyncDisposable {
 }
 
 /**
- * Serves `fn` at the UNIX socket `path`, to one client at a time, until the server is closed. Throws `SOCKET_IN_USE` where
- * another server listens there, `SOCKET_PATH_TAKEN` where something else is, `STATE_MISMATCH` or `STATE_INVALID` for a
- * saved state that is not this function's, and `STATE_NOT_SAVED` where there is no room for it.
+ * Serves `fn` at the UNIX socket `path`, to one client at a time unless the options say otherwise, until the server is closed. Throws `SOCKET_IN_USE` where
+ * another server listens there, `SOCKET_PATH_TAKEN` where something else is, `LISTEN_FD_INVALID` for a descriptor that does not
+ * listen, `STATE_MISMATCH` or `STATE_INVALID` for a saved state that is not this function's, and `STATE_NOT_SAVED` where there is
+ * no room for it.
  *
  * @example
  * import { EduDevice } from "ring3/devices/edu";
@@ -279,6 +174,7 @@ export function serve(fn: VirtualFunction, path: string, options: ServeOptions =
   return new Promise((resolve) => resolve(new FunctionServer(fn, path, options)));
 }
 
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+function checkOptions({ openings = 1 }: ServeOptions): void {
+  if (Number.isSafeInteger(openings) && openings >= 1) return;
+  throw new RangeError(`openings says how many clients there may be at a time, from 1 on, not ${openings}`);
 }

@@ -42,10 +42,13 @@ export class GuestMap implements MemoryMap {
   readonly writable: boolean;
   readonly backing: MapBacking;
   readonly bytes: Uint8Array | undefined;
+  /** Who mapped it, where several share the memory. */
+  readonly owner: object | undefined;
   #words: Uint32Array | undefined;
   #view: DataView | undefined;
 
-  constructor(iova: number, size: number, permission: DmaPermission, backing: MapBacking) {
+  constructor(iova: number, size: number, permission: DmaPermission, backing: MapBacking, owner?: object) {
+    this.owner = owner;
     this.iova = iova;
     this.size = size;
     this.end = iova + size;

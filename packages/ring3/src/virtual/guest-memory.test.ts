@@ -269,6 +269,66 @@ describe("access", () => {
   });
 });
 
+test("several owners: whoever unmaps, the others' maps stay, and everybody's address space is one", () => {
+  const owners = [{}, {}, {}];
+  const command = fc.record({
+    who: fc.nat(2),
+    kind: fc.oneof(
+      { weight: 40, arbitrary: fc.constant("map") },
+      { weight: 3, arbitrary: fc.constant("unmap") },
+      { weight: 1, arbitrary: fc.constant("unmapAll") },
+    ),
+    at: fc.nat(1999),
+    // Many small ones take several blocks.
+    size: fc.oneof(
+      { weight: 30, arbitrary: fc.constant(1) },
+      fc.integer({ min: 1, max: 8 }),
+      fc.integer({ min: 1, max: 900 }),
+    ),
+  });
+  fc.assert(
+    fc.property(fc.array(command, { minLength: 20, maxLength: 1500, size: "max" }), (commands) => {
+      const memory = new GuestMemory();
+      let model: { at: number; end: number; who: number }[] = [];
+      for (const { who, kind, at, size } of commands) {
+        const owner = owners[who] as object;
+        const end = at + size;
+        const inside = model.filter((map) => map.at < end && map.end > at);
+        const own = inside.filter((map) => map.who === who);
+        if (kind === "map") {
+          const act = (): unknown => memory.map(at, size, "read", { bytes: new Uint8Array(size) }, owner);
+          if (inside.length > 0) throwsCode(act, "DMA_MAP_EXISTS");
+          else {
+            act();
+            model.push({ at, end, who });
+          }
+        } else if (kind === "unmapAll") {
+          memory.unmapAll(owner);
+          model = model.filter((map) => map.who !== who);
+        } else if (own.some((map) => map.at < at || map.end > end)) {
+          throwsCode(() => memory.unmap(at, size, owner), "DMA_UNMAP_PARTIAL");
+        } else {
+          const starts = own.map((map) => map.at).sort((a, b) => a - b);
+          assert.deepEqual(
+            memory.unmap(at, size, owner).map(({ iova }) => iova),
+            starts,
+          );
+          model = model.filter((map) => !own.includes(map));
+        }
+      }
+      assert.deepEqual(
+        memory.maps().map(({ iova, size }) => [iova, iova + size]),
+        model.sort((a, b) => a.at - b.at).map(({ at, end }) => [at, end]),
+      );
+      assert.equal(
+        memory.mappedBytes,
+        model.reduce((sum, { at, end }) => sum + end - at, 0),
+      );
+    }),
+    { numRuns: 100 },
+  );
+});
+
 test("65,535 maps in random order are found, and mapping one more stays cheap", () => {
   const memory = new GuestMemory();
   memory.busMaster = true;

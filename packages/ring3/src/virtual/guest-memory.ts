@@ -11,6 +11,9 @@ import { MapTable } from "./map-table.ts";
 export type { DmaFault } from "./dma-fault.ts";
 export type { MapBacking, MemoryMap } from "./guest-map.ts";
 
+/** Addresses are exact numbers below it. */
+const END = 2 ** 53;
+
 export interface GuestMemoryOptions {
   /** Maps at most; 65,535 by default, as the kernel's limit is. */
   readonly maximum?: number;
@@ -64,9 +67,10 @@ export class GuestMemory {
   /**
    * Lets the device reach `size` bytes at `iova`. Throws `DMA_INVALID` for what is no range below 2^53, `DMA_MAP_EXISTS`
    * (errno `EEXIST`) where a part is mapped already, `DMA_MAP_LIMIT` (`ENOSPC`) beyond {@link maximum}, and what the
-   * function says of a map that it does not take. Nothing is mapped and the backing is the caller's where it throws.
+   * function says of a map that it does not take. Nothing is mapped and the backing is the caller's where it throws. `owner`
+   * is whoever takes the map away again, where several share the memory.
    */
-  map(iova: number, size: number, permission: DmaPermission, backing: MapBacking): MemoryMap {
+  map(iova: number, size: number, permission: DmaPermission, backing: MapBacking, owner?: object): MemoryMap {
     checkRange(iova, size);
     checkBacking(iova, size, backing);
     if (this.#table.count >= this.maximum) {
@@ -74,7 +78,7 @@ export class GuestMemory {
         errno: "ENOSPC",
       });
     }
-    const map = new GuestMap(iova, size, permission, backing);
+    const map = new GuestMap(iova, size, permission, backing, owner);
     const other = this.#table.insert(map);
     if (other !== undefined) {
       throw new Ring3Error(
@@ -96,13 +100,14 @@ export class GuestMemory {
 
   /**
    * Takes all maps away that lie inside the range, and gives them in ascending order: none where nothing is mapped there.
-   * Throws `DMA_UNMAP_PARTIAL` (errno `EINVAL`), and takes none, where a map lies in it only in part.
+   * Throws `DMA_UNMAP_PARTIAL` (errno `EINVAL`), and takes none, where a map lies in it only in part. With `owner` only its
+   * maps count.
    */
-  unmap(iova: number, size: number): readonly MemoryMap[] {
+  unmap(iova: number, size: number, owner?: object): readonly MemoryMap[] {
     checkRange(iova, size);
     const end = iova + size;
-    const first = this.#table.at(iova);
-    const last = this.#table.at(end - 1);
+    const first = this.#owned(this.#table.at(iova), owner);
+    const last = this.#owned(this.#table.at(end - 1), owner);
     const cut =
       first !== undefined && first.iova < iova ? first : last !== undefined && last.end > end ? last : undefined;
     if (cut !== undefined) {
@@ -112,12 +117,20 @@ export class GuestMemory {
         { errno: "EINVAL" },
       );
     }
-    return this.#gone(this.#table.removeBetween(iova, end));
+    return this.#gone(this.#remove(iova, end, owner));
   }
 
-  /** Takes every map away. */
-  unmapAll(): readonly MemoryMap[] {
-    return this.#gone(this.#table.clear());
+  /** Takes every map away; with `owner` only its maps. */
+  unmapAll(owner?: object): readonly MemoryMap[] {
+    return this.#gone(owner === undefined ? this.#table.clear() : this.#remove(0, END, owner));
+  }
+
+  #owned(map: GuestMap | undefined, owner: object | undefined): GuestMap | undefined {
+    return owner === undefined || map?.owner === owner ? map : undefined;
+  }
+
+  #remove(start: number, end: number, owner: object | undefined): GuestMap[] {
+    return this.#table.removeBetween(start, end, owner === undefined ? undefined : (map) => map.owner === owner);
   }
 
   #gone(maps: GuestMap[]): readonly MemoryMap[] {

@@ -65,6 +65,34 @@ describe("MSI-X", () => {
     throwsCode(() => interrupts.connect("error", 1, sinks[0]), "INTERRUPT_INVALID");
   });
 
+  test("of signals that are given back those go that are still connected", () => {
+    const { config, interrupts, sinks } = setUp();
+    const [a, b, c] = sinks as [Counter, Counter, Counter];
+    interrupts.connectAll("msix", 0, [a, a]);
+    interrupts.connectAll("msix", 1, [b, c]);
+    const signals = (): number[] => {
+      for (const vector of [0, 1, 2]) interrupts.raise(vector);
+      return [a.take(), b.take(), c.take()];
+    };
+    assert.deepEqual(signals(), [1, 1, 1]);
+    const ofA = new Map([
+      [0, a],
+      [1, a],
+    ]);
+    assert.equal(interrupts.release("msix", ofA), false);
+    assert.deepEqual(signals(), [0, 1, 1]);
+    assert.equal(interrupts.release("msix", ofA), false);
+    assert.equal(interrupts.release("msix", new Map([[1, b]])), false);
+    assert.deepEqual(signals(), [0, 0, 1]);
+    assert.equal(interrupts.release("msix", new Map([[2, c]])), true);
+    assert.equal(interrupts.release("msix", new Map([[2, c]])), false);
+    assert.deepEqual([interrupts.anyConnected("msix"), config.space.read(MsiX.CONTROL).MSIX_ENABLE], [false, 1]);
+    interrupts.connect("intx", 0, a);
+    assert.equal(interrupts.release("msi", new Map([[0, a]])), false);
+    assert.equal(interrupts.release("intx", new Map([[0, b]])), false);
+    assert.equal(interrupts.connected("intx"), true);
+  });
+
   test("a masked vector waits in its pending bit, once, and fires at its unmasking", () => {
     const { interrupts, sinks } = setUp();
     const table = interrupts.table;

@@ -179,6 +179,21 @@ export class VirtualInterrupts {
     for (const [i, sink] of sinks.entries()) this.connect(kind, first + i, sink);
   }
 
+  /**
+   * Takes those of these signals away that are still connected, by vector, and leaves all others. `true` where it took some and
+   * none of the kind is left, which stays on in config space all the same.
+   */
+  release(kind: InterruptKind, sinks: ReadonlyMap<number, InterruptSink>): boolean {
+    const own = [...sinks].filter(([vector, sink]) => this.#sinks[kind][vector] === sink);
+    for (const [vector] of own) this.connect(kind, vector, undefined);
+    return own.length > 0 && !this.anyConnected(kind);
+  }
+
+  /** Whether a signal is connected to any vector of the kind. */
+  anyConnected(kind: InterruptKind): boolean {
+    return this.#sinks[kind].some((sink) => sink !== undefined);
+  }
+
   /** Takes all signals of a kind away, and switches MSI or MSI-X off in config space. */
   disconnect(kind: InterruptKind): void {
     this.#sinks[kind] = [];

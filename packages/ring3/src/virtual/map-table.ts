@@ -39,6 +39,23 @@ class Block<T> {
     return this.entries.splice(at, count);
   }
 
+  /** Removes those of the entries from `from` to `to` that `which` names. */
+  removeSome(from: number, to: number, which: (entry: T) => boolean): T[] {
+    const removed: T[] = [];
+    let kept = from;
+    for (let at = from; at < to; at++) {
+      const entry = this.entries[at] as T;
+      if (which(entry)) removed.push(entry);
+      else {
+        this.starts[kept] = this.starts[at] as number;
+        this.ends[kept] = this.ends[at] as number;
+        this.entries[kept++] = entry;
+      }
+    }
+    this.remove(kept, to - kept);
+    return removed;
+  }
+
   /** Takes the upper part away. Blocks that grow at their end, as ascending maps do, stay nearly full. */
   split(at: number): Block<T> {
     const upper = new Block<T>(FULL);
@@ -108,8 +125,8 @@ export class MapTable<T extends TableEntry> {
     return undefined;
   }
 
-  /** Removes all entries that start from `start` on and before `end`, ascending. */
-  removeBetween(start: number, end: number): T[] {
+  /** Removes all entries that start from `start` on and before `end`, or those of them that `which` names, ascending. */
+  removeBetween(start: number, end: number, which?: (entry: T) => boolean): T[] {
     const removed: T[] = [];
     let at = Math.max(this.#blockAt(start), 0);
     while (at < this.#blocks.length) {
@@ -117,7 +134,8 @@ export class MapTable<T extends TableEntry> {
       const { length } = block.entries;
       const from = firstFrom(block.starts, length, start);
       const to = firstFrom(block.starts, length, end);
-      if (to > from) for (const entry of block.remove(from, to - from)) removed.push(entry);
+      const gone = which === undefined ? block.remove(from, to - from) : block.removeSome(from, to, which);
+      for (const entry of gone) removed.push(entry);
       if (block.entries.length === 0) this.#dropBlock(at);
       else {
         this.#lows[at] = block.starts[0] as number;

@@ -13,7 +13,15 @@ import {
   EduInterrupt,
   EduStatus,
 } from "../../specs/edu/registers.ts";
-import { handled, msi, type ResetKind, StateFields, type StateRecord, VirtualFunction } from "../../virtual/index.ts";
+import {
+  type CapabilityBuilder,
+  handled,
+  msi,
+  type ResetKind,
+  StateFields,
+  type StateRecord,
+  VirtualFunction,
+} from "../../virtual/index.ts";
 import { type DeviceClock, machineClock } from "../clock.ts";
 
 export interface EduDeviceOptions {
@@ -22,6 +30,8 @@ export interface EduDeviceOptions {
   readonly addressBits?: number;
   /** How long a transfer takes, in milliseconds; 0 (the next turn of the event loop) by default. QEMU's takes 100. */
   readonly transferMs?: number;
+  /** Capabilities besides MSI; QEMU's has none. With `pcie()`, `af()` or `pm()` it can be reset by its own registers. */
+  readonly capabilities?: readonly CapabilityBuilder[];
   readonly clock?: DeviceClock;
 }
 
@@ -71,7 +81,7 @@ export class EduDevice extends VirtualFunction {
       revision: EduIds.REVISION,
       classCode: EduIds.CLASS_CODE,
       interruptPin: "A",
-      capabilities: [msi({ vectors: 1, address64: true })],
+      capabilities: [msi({ vectors: 1, address64: true }), ...(options.capabilities ?? [])],
       // Registers below 0x80 take 32-bit accesses only, which the handlers look after.
       bars: { 0: { ...handled(Edu.SIZE), widths: [4, 8] } },
     });

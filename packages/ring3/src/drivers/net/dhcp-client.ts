@@ -86,6 +86,8 @@ export class DhcpClient {
   #requestedMs = 0;
   #boundMs = 0;
   #refused = 0;
+  /** Refusals in a row. */
+  #naks = 0;
 
   constructor(options: DhcpClientOptions, nowMs: number) {
     this.#options = options;
@@ -132,6 +134,8 @@ export class DhcpClient {
     if (reply.type === DhcpType.NAK) {
       this.#lease = undefined;
       this.#restart(nowMs);
+      // A server that refuses what it offered itself is not asked at the speed of the network.
+      if (this.#naks++ > 0) this.#dueMs += Math.min(FIRST_RETRY_MS * 2 ** (this.#naks - 2), LAST_RETRY_MS);
       return undefined;
     }
     if (reply.type !== DhcpType.ACK) return undefined;
@@ -141,6 +145,7 @@ export class DhcpClient {
       return undefined;
     }
     this.#lease = lease;
+    this.#naks = 0;
     this.#state = "bound";
     this.#boundMs = this.#requestedMs;
     this.#dueMs = this.#at(lease.renewalSeconds);
@@ -166,6 +171,7 @@ export class DhcpClient {
     const lease = this.#lease;
     if (lease === undefined) return undefined;
     const message = this.#message(DhcpType.DECLINE, nowMs, 0, LIMITED_BROADCAST, [
+      this.#clientId(),
       [DhcpOption.REQUESTED_ADDRESS, bytes32(lease.address)],
       [DhcpOption.SERVER, bytes32(lease.server)],
     ]);
@@ -183,6 +189,7 @@ export class DhcpClient {
     this.#dueMs = Number.POSITIVE_INFINITY;
     this.#transaction = this.#newTransaction();
     return this.#message(DhcpType.RELEASE, nowMs, lease.address, lease.server, [
+      this.#clientId(),
       [DhcpOption.SERVER, bytes32(lease.server)],
     ]);
   }
@@ -225,10 +232,15 @@ export class DhcpClient {
     this.#dueMs = nowMs;
   }
 
+  /** In every message, or a server knows the lease by another name: section 4.4.6. */
+  #clientId(): readonly [number, Uint8Array] {
+    return [DhcpOption.CLIENT_ID, Uint8Array.of(1, ...this.#options.mac)];
+  }
+
   #common(): (readonly [number, Uint8Array])[] {
-    const { mac, hostName } = this.#options;
+    const { hostName } = this.#options;
     return [
-      [DhcpOption.CLIENT_ID, Uint8Array.of(1, ...mac)],
+      this.#clientId(),
       [DhcpOption.WANTED, WANTED],
       [DhcpOption.MAXIMUM_SIZE, MAXIMUM_SIZE],
       ...(hostName === undefined

@@ -133,12 +133,34 @@ test("nak starts anew; decline waits; release ends", () => {
   first.client.receive(reply(renew, DhcpType.NAK), 1_800_001);
   assert.deepEqual([first.client.state, first.client.lease], ["selecting", undefined]);
   const { client } = bound();
-  assert.equal(type(client.decline(5)?.payload), DhcpType.DECLINE);
+  const decline = client.decline(5)?.payload as Uint8Array;
+  assert.equal(type(decline), DhcpType.DECLINE);
+  assert.deepEqual([...(option(decline, 61) ?? [])], [1, ...MAC]);
   assert.deepEqual([client.lease, client.dueMs], [undefined, 10_005]);
   const last = bound();
   const release = last.client.release(50);
   assert.deepEqual([type(release?.payload), ipv4Text(release?.destination ?? 0)], [DhcpType.RELEASE, "192.0.2.254"]);
+  assert.deepEqual([...(option(release?.payload as Uint8Array, 61) ?? [])], [1, ...MAC], "as in the request");
   assert.equal(last.client.dueMs, Number.POSITIVE_INFINITY);
+});
+
+test("a server that refuses what it offered is asked again at once, then less and less often", () => {
+  const client = new DhcpClient({ mac: MAC, random: () => 0.5 }, 0);
+  const waits: number[] = [];
+  for (let nowMs = 0, i = 0; i < 8; i++, nowMs = client.dueMs) {
+    const discover = client.tick(nowMs)?.payload as Uint8Array;
+    const request = client.receive(reply(discover, DhcpType.OFFER, LEASE), nowMs)?.payload as Uint8Array;
+    client.receive(reply(request, DhcpType.NAK), nowMs);
+    waits.push(client.dueMs - nowMs);
+  }
+  assert.deepEqual(waits, [0, 4000, 8000, 16_000, 32_000, 64_000, 64_000, 64_000]);
+  const discover = client.tick(client.dueMs)?.payload as Uint8Array;
+  const nowMs = client.dueMs;
+  const request = client.receive(reply(discover, DhcpType.OFFER, LEASE), nowMs)?.payload as Uint8Array;
+  client.receive(reply(request, DhcpType.ACK, LEASE), nowMs);
+  const renew = client.tick(client.dueMs)?.payload as Uint8Array;
+  client.receive(reply(renew, DhcpType.NAK), 2e9);
+  assert.equal(client.dueMs, 2e9, "a lease in between makes it the first refusal");
 });
 
 test("answers that are not for us or say nonsense change nothing", () => {

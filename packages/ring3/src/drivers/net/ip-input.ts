@@ -95,9 +95,9 @@ export class IpInput {
   #forUs(place: number): boolean {
     const { bytes, mac } = this.#settings;
     this.#group = ((bytes[place] as number) & 1) === 1;
-    if (this.#group) return true;
-    for (let i = 0; i < MAC_BYTES; i++) if (bytes[place + i] !== mac[i]) return false;
-    return true;
+    // What we sent to everybody may come back from a switch: a probe of our own is not somebody who has the address.
+    if (this.#group) return !isMac(bytes, place + EthernetField.SOURCE, mac);
+    return isMac(bytes, place, mac);
   }
 
   #arpPacket(place: number, at: number, available: number, nowMs: number): void {
@@ -297,4 +297,9 @@ export class IpInput {
     putError(message, 0, { type: IcmpType.UNREACHABLE, code }, bytes, at - headerBytes, quotedBytes);
     output.datagram(message, message.length, { protocol: IpProtocol.ICMP, destination: source });
   }
+}
+
+function isMac(bytes: Uint8Array, at: number, mac: Uint8Array): boolean {
+  for (let i = 0; i < MAC_BYTES; i++) if (bytes[at + i] !== mac[i]) return false;
+  return true;
 }

@@ -96,7 +96,8 @@ export class IpOutput {
         this.#hand(frame.place, frame.length, frame.flags, frame.offload);
       },
       lose: (frame: { place: number }, address: number) => {
-        settings.queue.pool.give(frame.place);
+        // A device that ends takes its own pool along.
+        if (!settings.queue.pool.disposed) settings.queue.pool.give(frame.place);
         settings.counts.unresolved++;
         settings.unreachable(address);
       },

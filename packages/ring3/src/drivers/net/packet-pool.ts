@@ -111,6 +111,11 @@ export class PacketPool implements Disposable {
     return this.#state[0] as number;
   }
 
+  /** Whether its memory was given back: there is nothing to take, and nothing to give back to. */
+  get disposed(): boolean {
+    return this.#most === 0;
+  }
+
   /** Most bytes of a frame behind the headroom. */
   get room(): number {
     return this.bufferBytes - this.headroom;

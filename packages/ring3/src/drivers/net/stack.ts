@@ -90,6 +90,8 @@ export interface StackStatistics {
 const BURST = 64;
 const TICK_MS = 1000;
 const RETRY_MS = 1;
+/** For a last word to a DHCP server, whose neighbour's answer may take its time. */
+const RELEASE_PATIENCE_MS = 1000;
 /** Ephemeral ports, RFC 6335, section 6. */
 const FIRST_EPHEMERAL = 49_152;
 const EPHEMERAL_PORTS = 16_384;
@@ -126,15 +128,16 @@ export class Stack implements AsyncDisposable {
   readonly #output: IpOutput;
   readonly #input: IpInput;
   readonly #closing: AbortController = new AbortController();
+  readonly #removed: Disposable;
   #dhcp: DhcpClient | undefined;
-  #dhcpPort: UdpEndpoint | undefined;
   #probing = false;
-  #configured: (() => void)[] = [];
+  #configured: { readonly resolve: () => void; readonly reject: (error: Error) => void }[] = [];
   #tickMs: number;
   #flushing = false;
   #polling = false;
   #loop: Promise<void> = Promise.resolve();
   #failure: Error | undefined;
+  #ended: Promise<void> | undefined;
 
   private constructor(device: NetDevice, options: StackOptions) {
     const queue = device.queues[options.queue ?? 0];
@@ -165,9 +168,7 @@ export class Stack implements AsyncDisposable {
       udpChecksum: device.capabilities.l4Checksum && options.checksumOffload !== false,
       neighbours: options.neighbours ?? {},
       unreachable: (address) => {
-        // A device that has ended is why nobody answers.
-        const silent = new Ring3Error("NET_UNREACHABLE", `nobody answers for ${ipv4Text(address)}`);
-        this.#pinger.failAll(device.failure ?? silent, address);
+        this.#pinger.failAll(new Ring3Error("NET_UNREACHABLE", `nobody answers for ${ipv4Text(address)}`), address);
       },
     });
     this.#input = new IpInput({
@@ -183,11 +184,12 @@ export class Stack implements AsyncDisposable {
       answerEcho: options.answerEcho !== false,
     });
     this.udp = { bind: (port, bindOptions = {}) => this.#bind(port, bindOptions) };
+    this.#removed = device.events.on("removed", () => this.#hearEnd());
   }
 
   /**
-   * Starts a stack on the device, which stays the caller's. Rejects with `ADDRESS_INVALID`, `NET_INVALID`, `NET_NO_QUEUE`, and
-   * `DHCP_NO_LEASE` where DHCP was asked for and nobody answered in time.
+   * Starts a stack on the device, which stays the caller's. Rejects with `ADDRESS_INVALID`, `NET_INVALID`, `NET_NO_QUEUE`, the
+   * end of the device, and `DHCP_NO_LEASE` where DHCP was asked for and nobody answered in time.
    */
   static async start(device: NetDevice, options: StackOptions = {}): Promise<Stack> {
     const stack = new Stack(device, options);
@@ -219,8 +221,12 @@ export class Stack implements AsyncDisposable {
     };
   }
 
-  /** Why the stack has ended by itself: the device's driver has. */
+  /**
+   * Why the stack has ended by itself: the device's driver has. Whatever waited then (pings, receivers, the start by DHCP) was
+   * rejected with it, and so is every later call.
+   */
   get failure(): Error | undefined {
+    this.#hearEnd();
     return this.#failure;
   }
 
@@ -243,8 +249,9 @@ export class Stack implements AsyncDisposable {
     }));
   }
 
-  /** Takes an address, as `192.0.2.1/24`, and tells the network. Throws `ADDRESS_INVALID`. */
+  /** Takes an address, as `192.0.2.1/24`, and tells the network. Throws `ADDRESS_INVALID`, {@link Stack.failure}. */
   configure(network: string, gateway?: string): void {
+    this.#checkOpen();
     const { address, prefix } = parseNetwork(network);
     this.#configure({ address, prefix, gateway: gateway === undefined ? 0 : ipv4(gateway) });
   }
@@ -261,7 +268,8 @@ export class Stack implements AsyncDisposable {
   }
 
   /**
-   * Sends an echo request and waits for its reply. Rejects with `TIMEOUT`, `NET_UNREACHABLE`, `ADDRESS_INVALID`.
+   * Sends an echo request and waits for its reply. Rejects with `TIMEOUT`, `NET_UNREACHABLE`, `ADDRESS_INVALID`, and
+   * {@link Stack.failure}.
    */
   async ping(address: string, options: PingOptions = {}): Promise<PingReply> {
     const destination = ipv4(address);
@@ -280,9 +288,10 @@ export class Stack implements AsyncDisposable {
     });
   }
 
-  /** Receives what is sent to a group, and says so by IGMP. Rejects with `NET_INVALID`. */
+  /** Receives what is sent to a group, and says so by IGMP. Rejects with `NET_INVALID`, {@link Stack.failure}. */
   async join(group: string): Promise<void> {
     const address = ipv4(group);
+    this.#checkOpen();
     if (!this.#groups.join(address, this.#clock.now())) {
       throw new Ring3Error("NET_INVALID", `${group} is no group, or 64 are joined already`);
     }
@@ -291,6 +300,7 @@ export class Stack implements AsyncDisposable {
 
   /** Leaves a group as often as it was joined. */
   async leave(group: string): Promise<void> {
+    this.#checkOpen();
     if (this.#groups.leave(ipv4(group), this.#clock.now())) await this.#applyGroups();
   }
 
@@ -307,9 +317,11 @@ export class Stack implements AsyncDisposable {
 
   /**
    * Handles one burst of received packets and what time has brought; returns how many packets there were. For programs that
-   * drive the stack themselves (`drive: false`).
+   * drive the stack themselves (`drive: false`). Throws {@link Stack.failure}.
    */
   poll(): number {
+    this.#hearEnd();
+    if (this.#failure !== undefined) throw this.#failure;
     const packets = this.#packets;
     const { words } = packets;
     const count = this.#queue.rxBurst(packets, BURST);
@@ -325,7 +337,8 @@ export class Stack implements AsyncDisposable {
           words[at + PacketWord.OFFLOAD] as number,
           nowMs,
         );
-        if (!kept) this.#queue.pool.give(place);
+        // A listener may have ended the device.
+        if (!kept && !this.#queue.pool.disposed) this.#queue.pool.give(place);
       }
       if (nowMs >= this.#tickMs) this.#tick(nowMs);
     } finally {
@@ -345,8 +358,7 @@ export class Stack implements AsyncDisposable {
       }
     } catch (error) {
       if (signal.aborted) return;
-      this.#failure = error instanceof Error ? error : new Error(String(error));
-      this.#end(this.#failure);
+      this.#fail(this.device.failure ?? (error instanceof Error ? error : new Error(String(error))));
     }
   }
 
@@ -386,6 +398,7 @@ export class Stack implements AsyncDisposable {
       chosen,
       {
         sendUdp: (bytes, at, length, sourcePort, destination, destinationPort) => {
+          this.#checkOpen();
           const sent = this.#output.udp(bytes, at, length, sourcePort, destination, destinationPort);
           if (!this.#polling) this.#flushLater();
           return sent;
@@ -416,7 +429,7 @@ export class Stack implements AsyncDisposable {
       nowMs,
     );
     this.#input.unconfigured = true;
-    this.#dhcpPort = this.#bind(DHCP_CLIENT_PORT, {
+    this.#bind(DHCP_CLIENT_PORT, {
       listener: (bytes, at, length) => {
         const message = this.#dhcp?.receive(bytes.slice(at, at + length), this.#clock.now());
         this.#leaseChanged();
@@ -428,7 +441,7 @@ export class Stack implements AsyncDisposable {
     this.#tick(nowMs);
     this.#flushLater();
     const { promise, resolve, reject } = Promise.withResolvers<void>();
-    this.#configured.push(resolve);
+    this.#configured.push({ resolve, reject });
     const timer = this.#clock.after(timeoutMs, () => {
       reject(
         new Ring3Error(
@@ -475,14 +488,12 @@ export class Stack implements AsyncDisposable {
         this.#flushLater();
         const answered = AbortSignal.any([this.#closing.signal, probing.heard.signal]);
         await sleep(this.#clock, probeMs, answered).catch(() => undefined);
-        this.#closing.signal.throwIfAborted();
       }
-    } catch {
-      return;
     } finally {
       this.#probing = false;
       this.#input.probing = undefined;
     }
+    if (!this.#working()) return;
     if (this.#dhcp?.lease?.address !== lease.address) {
       this.#leaseChanged();
       return;
@@ -503,7 +514,7 @@ export class Stack implements AsyncDisposable {
     if (configuration.address !== address || configuration.prefix !== prefix || configuration.gateway !== gateway) {
       this.#configure({ address, prefix, gateway });
     }
-    for (const resolve of this.#configured.splice(0)) resolve();
+    for (const { resolve } of this.#configured.splice(0)) resolve();
   }
 
   #sendDhcp({ destination, source, payload }: DhcpMessage): void {
@@ -524,7 +535,7 @@ export class Stack implements AsyncDisposable {
     this.#flushing = true;
     queueMicrotask(() => {
       this.#flushing = false;
-      if (!this.#closing.signal.aborted && this.#failure === undefined) this.#flushGuarded();
+      if (this.#working()) this.#flushGuarded();
     });
   }
 
@@ -533,7 +544,7 @@ export class Stack implements AsyncDisposable {
     this.#flushing = true;
     this.#clock.after(RETRY_MS, () => {
       this.#flushing = false;
-      if (!this.#closing.signal.aborted && this.#failure === undefined) this.#flushGuarded();
+      if (this.#working()) this.#flushGuarded();
     });
   }
 
@@ -541,34 +552,76 @@ export class Stack implements AsyncDisposable {
     try {
       this.#flush();
     } catch (error) {
-      // The device has ended; the loop, or the program's next poll, hears the same.
       if (!isRing3Error(error)) throw error;
+      this.#hearEnd();
     }
   }
 
+  #working(): boolean {
+    this.#hearEnd();
+    return this.#failure === undefined && !this.#closing.signal.aborted;
+  }
+
   #checkOpen(): void {
+    this.#hearEnd();
     if (this.#failure !== undefined) throw this.#failure;
     if (this.#closing.signal.aborted) throw new Ring3Error("NET_CLOSED", "the stack was closed");
   }
 
-  #end(error: Error): void {
-    for (const endpoint of [...this.#endpoints.values()]) endpoint[Symbol.dispose]();
+  /** The device may have ended since the loop, which hears of it with its next turn, or the program looked. */
+  #hearEnd(): void {
+    const { failure } = this.device;
+    if (failure !== undefined && this.#failure === undefined && !this.#closing.signal.aborted) this.#fail(failure);
+  }
+
+  /** Nothing comes and nothing goes any more: whoever waits hears why. */
+  #fail(error: Error): void {
+    if (this.#failure !== undefined) return;
+    this.#failure = error;
     this.#pinger.failAll(error);
+    for (const endpoint of [...this.#endpoints.values()]) endpoint.fail(error);
+    for (const { reject } of this.#configured.splice(0)) reject(error);
   }
 
   /** Gives a lease back, closes every endpoint, and lets go of the queue. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#closing.signal.aborted) return;
-    const release = this.#failure === undefined ? this.#dhcp?.release(this.#clock.now()) : undefined;
-    if (release !== undefined) {
-      this.#sendDhcp(release);
-      this.#flushGuarded();
-    }
-    this.#closing.abort(new Ring3Error("NET_CLOSED", "the stack was closed"));
+  [Symbol.asyncDispose](): Promise<void> {
+    this.#ended ??= this.#finish();
+    return this.#ended;
+  }
+
+  async #finish(): Promise<void> {
+    await this.#giveBack();
+    const closed = new Ring3Error("NET_CLOSED", "the stack was closed");
+    this.#closing.abort(closed);
+    this.#removed[Symbol.dispose]();
     await this.#loop;
-    this.#dhcpPort?.[Symbol.dispose]();
-    this.#end(this.#closing.signal.reason as Error);
+    for (const endpoint of [...this.#endpoints.values()]) endpoint[Symbol.dispose]();
+    this.#pinger.failAll(closed);
+    for (const { reject } of this.#configured.splice(0)) reject(closed);
     this.#output[Symbol.dispose]();
     this.#packets[Symbol.dispose]();
+  }
+
+  /**
+   * Tells the server that its lease is free, and stays until that has left: the server may have to be asked for its Ethernet
+   * address first, and who closes the stack closes the device next.
+   */
+  async #giveBack(): Promise<void> {
+    const message = this.#working() ? this.#dhcp?.release(this.#clock.now()) : undefined;
+    if (message === undefined) return;
+    const deadline = this.#clock.now() + RELEASE_PATIENCE_MS;
+    this.#sendDhcp(message);
+    this.#flushGuarded();
+    try {
+      const { neighbours, transmit } = this.#output;
+      while (this.#working() && (neighbours.busy || transmit.waiting > 0 || this.#queue.txPending() > 0)) {
+        if (this.#clock.now() >= deadline) return;
+        await sleep(this.#clock, RETRY_MS);
+        this.poll();
+      }
+    } catch (error) {
+      // The device has ended meanwhile: the lease runs out by itself.
+      if (!isRing3Error(error)) throw error;
+    }
   }
 }

@@ -57,7 +57,9 @@ export class TransmitQueue implements Disposable {
 
   /** Gives back what waits. */
   [Symbol.dispose](): void {
-    this.#queue.pool.giveAll(this.#packets, this.#count);
+    const { pool } = this.#queue;
+    // A device that ends takes its own pool along.
+    if (!pool.disposed) pool.giveAll(this.#packets, this.#count);
     this.#count = 0;
     this.#packets[Symbol.dispose]();
   }

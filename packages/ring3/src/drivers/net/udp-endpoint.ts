@@ -58,6 +58,12 @@ export interface UdpSender {
   closeUdp(port: number): void;
 }
 
+/** Who waits for the next datagram. */
+interface Waiting {
+  readonly resolve: (datagram: Datagram | undefined) => void;
+  readonly reject: (error: Error) => void;
+}
+
 /**
  * @example
  * import { openNetDevice, Stack } from "ring3/net";
@@ -72,9 +78,10 @@ export class UdpEndpoint implements Disposable, AsyncIterable<Datagram> {
   readonly #listener: DatagramListener | undefined;
   readonly #limit: number;
   readonly #queue: Datagram[] = [];
-  readonly #waiting: ((datagram: Datagram | undefined) => void)[] = [];
+  readonly #waiting: Waiting[] = [];
   readonly #counts = { received: 0, receivedBytes: 0, sent: 0, sentBytes: 0, dropped: 0, unsent: 0, reported: 0 };
   #closed = false;
+  #failure: Error | undefined;
 
   constructor(port: number, sender: UdpSender, options: UdpBindOptions) {
     this.port = port;
@@ -89,7 +96,7 @@ export class UdpEndpoint implements Disposable, AsyncIterable<Datagram> {
 
   /**
    * Sends a copy of `data`; `false` where it was dropped, as the statistics say. A neighbour that is not known yet is asked
-   * for first. Throws `NET_INVALID` for what no datagram can be, `ADDRESS_INVALID`.
+   * for first. Throws `NET_INVALID` for what no datagram can be, `ADDRESS_INVALID`, `NET_CLOSED`, and the end of the device.
    */
   send(data: Uint8Array, address: string | number, port: number): boolean {
     return this.sendFrom(data, 0, data.length, ipv4(address), port);
@@ -97,6 +104,7 @@ export class UdpEndpoint implements Disposable, AsyncIterable<Datagram> {
 
   /** As {@link send}: `length` bytes from `at` on in `bytes`, without making an object. */
   sendFrom(bytes: Uint8Array, at: number, length: number, address: number, port: number): boolean {
+    if (this.#failure !== undefined) throw this.#failure;
     if (this.#closed) throw new Ring3Error("NET_CLOSED", `the endpoint of port ${this.port} was closed`);
     const sent = this.#sender.sendUdp(bytes, at, length, this.port, address, port);
     if (sent) {
@@ -124,7 +132,7 @@ export class UdpEndpoint implements Disposable, AsyncIterable<Datagram> {
     const datagram = { data, address: ipv4Text(address), port, destination: ipv4Text(destination) };
     const waiting = this.#waiting.shift();
     if (waiting === undefined) this.#queue.push(datagram);
-    else waiting(datagram);
+    else waiting.resolve(datagram);
   }
 
   /** For the stack: somebody could not deliver what was sent. */
@@ -132,11 +140,23 @@ export class UdpEndpoint implements Disposable, AsyncIterable<Datagram> {
     this.#counts.reported++;
   }
 
-  /** The next datagram; `undefined` once the endpoint is closed. */
+  /** For the stack, which has ended: whoever waits hears why, and so does everybody later. */
+  fail(error: Error): void {
+    if (this.#closed) return;
+    this.#failure = error;
+    for (const waiting of this.#waiting.splice(0)) waiting.reject(error);
+    this[Symbol.dispose]();
+  }
+
+  /**
+   * The next datagram; `undefined` once the endpoint is closed. Rejects with the end of the device, after what had come before.
+   */
   receive(): Promise<Datagram | undefined> {
     const first = this.#queue.shift();
-    if (first !== undefined || this.#closed) return Promise.resolve(first);
-    return new Promise((resolve) => this.#waiting.push(resolve));
+    if (first !== undefined) return Promise.resolve(first);
+    if (this.#failure !== undefined) return Promise.reject(this.#failure);
+    if (this.#closed) return Promise.resolve(undefined);
+    return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
   }
 
   async *[Symbol.asyncIterator](): AsyncIterator<Datagram> {
@@ -147,6 +167,6 @@ export class UdpEndpoint implements Disposable, AsyncIterable<Datagram> {
     if (this.#closed) return;
     this.#closed = true;
     this.#sender.closeUdp(this.port);
-    for (const waiting of this.#waiting.splice(0)) waiting(undefined);
+    for (const waiting of this.#waiting.splice(0)) waiting.resolve(undefined);
   }
 }

@@ -81,6 +81,7 @@ export class NoticeBroker {
     throw new Ring3Error(
       "FUNCTION_REMOVED",
       `${fn} is being taken from the machine and cannot be opened; wait until it is back`,
+      { errno: "ENODEV" },
     );
   }
 

@@ -1,0 +1,228 @@
+// The service ring3d as root, and ordinary users of it, who have nothing but its sockets: the disk is taken from the kernel's
+// driver, edu and a virtual function had none; uid 1000 has the disk, uid 1001 the others, and neither gets at the other's.
+// kernels: any
+// timeout: 900
+import assert from "node:assert/strict";
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, readlinkSync, statSync } from "node:fs";
+import { basename } from "node:path";
+import { createInterface } from "node:readline";
+import { after, before, test } from "node:test";
+import { NvmeDriver } from "../../../packages/ring3/src/drivers/nvme/index.ts";
+import { open } from "../../../packages/ring3/src/index.ts";
+import { connect } from "../../../packages/ring3/src/vfio-user/index.ts";
+import { asRoot, awaitFunction, bind, bindStandard, qmp, rootOutput } from "../inside.ts";
+import { FUNCTIONS, HOTPLUG } from "../machine.ts";
+
+const RING3 = new URL("../../../packages/cli/src/main.ts", import.meta.url).pathname;
+const clientScript = new URL("./mediation-client.ts", import.meta.url).pathname;
+const PLACE = "/tmp/ring3d";
+const FILE = `${PLACE}/ring3d.yaml`;
+const disk = FUNCTIONS.nvme.address;
+const edu = FUNCTIONS.edu.address;
+const vf = FUNCTIONS.igbVf0.address;
+const [slot] = HOTPLUG;
+
+function configuration(users: string): string {
+  return `control: ${PLACE}/control.sock
+traces: ${PLACE}
+functions:
+  disk:
+    address: "${disk}"
+    socket: ${PLACE}/disk.sock
+    users: ${users}
+    lock-limit: 64M
+  edu:
+    address: "${edu}"
+    socket: ${PLACE}/edu.sock
+    users: other
+  vf:
+    address: "${vf}"
+    socket: ${PLACE}/vf.sock
+    users: [1001]
+    rules: linux
+  plugged:
+    address: "${slot.address}"
+    socket: ${PLACE}/plugged.sock
+    users: [user, other]
+    removal-seconds: 60
+`;
+}
+
+/** A service that runs as root. Disposal kills it, so that a test that fails leaves none behind. */
+interface RunningService extends AsyncDisposable {
+  readonly pid: number;
+  /** Sends a signal, and resolves once the process has ended. */
+  end(signal: "TERM" | "KILL"): Promise<void>;
+}
+
+/** Starts ring3d as root and resolves once it says that it is ready. */
+async function start(): Promise<RunningService> {
+  const script = `rm -f ${PLACE}/out; mkfifo ${PLACE}/out
+node ${RING3} daemon --config ${FILE} > ${PLACE}/out 2>> ${PLACE}/log < /dev/null & echo $!
+exec 3< ${PLACE}/out; read line <&3; cat <&3 > /dev/null 2>&1 & test "$line" = "ring3d is ready"`;
+  const { code, stdout } = await asRoot(script);
+  assert.equal(code, 0, `ring3d did not start:\n${await rootOutput(`cat ${PLACE}/log`)}`);
+  const pid = Number(stdout.trim());
+  let running = true;
+  const end = async (signal: "TERM" | "KILL"): Promise<void> => {
+    running = false;
+    const gone = `timeout 120 sh -c 'while readlink /proc/${pid}/exe; do usleep 20000; done > /dev/null'`;
+    await rootOutput(`kill -${signal} ${pid}; ${gone}`);
+  };
+  return { pid, end, [Symbol.asyncDispose]: async () => (running ? await end("KILL") : undefined) };
+}
+
+async function asOther(words: string): Promise<{ code: number | null; stdout: string; stderr: string }> {
+  return await asRoot(`su other -c 'node ${RING3} ${words}'`);
+}
+
+function driverOf(address: string): string | undefined {
+  const link = `/sys/bus/pci/devices/${address}/driver`;
+  return existsSync(link) ? basename(readlinkSync(link)) : undefined;
+}
+
+/** What the disks hold at first: 32-bit words that count up. */
+function counting(first: number, bytes: number): Uint8Array {
+  return new Uint8Array(Uint32Array.from({ length: bytes / 4 }, (_, i) => first / 4 + i).buffer);
+}
+
+before(async () => {
+  await bind(disk, "nvme");
+  for (const address of [edu, vf]) await bind(address, "none");
+  // The virtual function waits for its parent.
+  const parent = FUNCTIONS.igb.address;
+  await rootOutput(`ip link set $(ls /sys/bus/pci/devices/${parent}/net) up`);
+  await rootOutput(`mkdir -p ${PLACE}; cat > ${FILE} <<'END'\n${configuration("[user]")}END`);
+});
+
+after(async () => {
+  await rootOutput(`rm -rf ${PLACE}`);
+  await bindStandard();
+});
+
+test("two users, one service: each drives its own functions, and gets at no other's", async () => {
+  await using service = await start();
+  const drivers = [disk, edu, vf].map(driverOf);
+  assert.deepEqual(drivers, ["vfio-pci", "vfio-pci", "vfio-pci"], await rootOutput(`cat ${PLACE}/log`));
+  for (const address of [disk, edu, vf]) await assert.rejects(() => open(address), { code: "PERMISSION_DENIED" });
+  // Both at once: the other one drives edu while this one reads its disk.
+  const other = asOther(`edu vfio-user:${PLACE}/edu.sock --json`);
+  {
+    await using fn = await connect(`${PLACE}/disk.sock`);
+    await using nvme = await NvmeDriver.start(fn, { completion: "interrupt" });
+    for (const first of [0, 777]) {
+      assert.deepEqual(Buffer.from(await nvme.namespace(1).read(first, 8)), Buffer.from(counting(first * 512, 4096)));
+    }
+    assert.throws(() => fn.dma.allocate(2 ** 27), { errno: "ENOMEM" });
+    const refused = await asOther(`nvme identify vfio-user:${PLACE}/disk.sock`);
+    assert.notEqual(refused.code, 0);
+    assert.match(refused.stderr, /EACCES/);
+  }
+  const driven = await other;
+  assert.equal(driven.code, 0, driven.stderr);
+  assert.equal(JSON.parse(driven.stdout).liveness?.ok ?? true, true);
+  await assert.rejects(() => connect(`${PLACE}/edu.sock`), /EACCES/);
+  const info = await asOther(`net info vfio-user:${PLACE}/vf.sock --json`);
+  assert.equal(info.code, 0, info.stderr);
+  assert.match(info.stdout, /"mac": "/);
+  // The control socket is the administrator's.
+  await service.end("TERM");
+  assert.deepEqual([driverOf(disk), driverOf(edu), driverOf(vf)], ["nvme", undefined, undefined]);
+  assert.ok(!existsSync(`${PLACE}/disk.sock`));
+});
+
+test("a service that is killed: its users get a clear error, and the next one takes over what it left, clean", async () => {
+  await using service = await start();
+  const user = spawn(process.execPath, [clientScript, `${PLACE}/disk.sock`], { stdio: ["ignore", "pipe", "pipe"] });
+  const said = text(user);
+  const gone = once(user, "close");
+  await Promise.race([once(user.stdout, "data"), gone.then(() => assert.fail(said.stderr))]);
+  await service.end("KILL");
+  const [code, signal] = (await gone) as [number | null, string | null];
+  assert.deepEqual([code, signal], [1, null], said.stderr);
+  assert.match(said.stderr, /CONNECTION_LOST|FUNCTION_REMOVED|PEER_GONE/);
+  assert.equal(driverOf(disk), "vfio-pci");
+
+  await using next = await start();
+  {
+    await using fn = await connect(`${PLACE}/disk.sock`);
+    await using nvme = await NvmeDriver.start(fn);
+    assert.deepEqual(Buffer.from(await nvme.namespace(1).read(64, 1)), Buffer.from(counting(64 * 512, 512)));
+  }
+  await next.end("KILL");
+  // Without another service, what is left is given back by hand, or by systemd.
+  const back = await rootOutput(`node ${RING3} daemon --give-back --json`);
+  assert.deepEqual((JSON.parse(back) as { returned: string[] }).returned.toSorted(), [disk, edu, vf].toSorted());
+  assert.deepEqual([driverOf(disk), driverOf(edu), driverOf(vf)], ["nvme", undefined, undefined]);
+});
+
+test("a function comes, goes and comes again under the service; users of others notice nothing", async () => {
+  await using service = await start();
+  await using fn = await connect(`${PLACE}/disk.sock`);
+  await using nvme = await NvmeDriver.start(fn);
+  for (let round = 0; round < 2; round++) {
+    const log = follow(`${PLACE}/log`);
+    await qmp("device_add", { driver: "edu", bus: slot.port, id: "plugged" });
+    await awaitFunction(slot.address, true);
+    await log.line(/plugged: ready/);
+    {
+      await using user = await connect(`${PLACE}/plugged.sock`);
+      assert.equal(user.bar(0).read32(4) >>> 0, 0);
+      user.bar(0).write32(4, 0x1234_5678);
+      assert.equal(user.bar(0).read32(4), ~0x1234_5678 >>> 0);
+      const wanted = new Promise<void>((resolve) => void user.events.on("removal-requested", () => resolve()));
+      await qmp("device_del", { id: "plugged" });
+      await wanted;
+    }
+    // The user has let go long before its grace time is over.
+    await awaitFunction(slot.address, false);
+    await log.line(/plugged: removed/);
+    log[Symbol.dispose]();
+  }
+  assert.deepEqual(Buffer.from(await nvme.namespace(1).read(5, 1)), Buffer.from(counting(5 * 512, 512)));
+  await nvme[Symbol.asyncDispose]();
+  await fn[Symbol.asyncDispose]();
+  await service.end("TERM");
+});
+
+test("a new configuration takes effect while users stay", async () => {
+  await using service = await start();
+  await using fn = await connect(`${PLACE}/disk.sock`);
+  await using nvme = await NvmeDriver.start(fn);
+  const log = follow(`${PLACE}/log`);
+  await rootOutput(`cat > ${FILE} <<'END'\n${configuration("[user, other]")}END\nkill -HUP ${service.pid}`);
+  await log.line(/reloaded .*changed \["disk"\]/);
+  log[Symbol.dispose]();
+  assert.deepEqual(Buffer.from(await nvme.namespace(1).read(9, 1)), Buffer.from(counting(9 * 512, 512)));
+  await nvme[Symbol.asyncDispose]();
+  await fn[Symbol.asyncDispose]();
+  await service.end("TERM");
+});
+
+function text({ stderr }: ChildProcess): { stderr: string } {
+  const said = { stderr: "" };
+  stderr?.setEncoding("utf8").on("data", (data: string) => {
+    said.stderr += data;
+  });
+  return said;
+}
+
+/** What is written to a file from now on. */
+function follow(path: string): Disposable & { line(pattern: RegExp): Promise<string> } {
+  const tail = spawn("tail", ["-c", `+${statSync(path).size + 1}`, "-F", path], {
+    stdio: ["ignore", "pipe", "ignore"],
+  });
+  const lines = createInterface({ input: tail.stdout })[Symbol.asyncIterator]();
+  return {
+    line: async (pattern) => {
+      for (;;) {
+        const { value, done } = await lines.next();
+        if (done === true) throw new Error(`${path} ended without ${String(pattern)}`);
+        if (pattern.test(value)) return value;
+      }
+    },
+    [Symbol.dispose]: () => void tail.kill(),
+  };
+}
