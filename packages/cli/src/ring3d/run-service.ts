@@ -83,7 +83,7 @@ function say(event: string, { function: fn, ...facts }: EventFacts, context: Con
   const name = typeof fn === "string" ? `${fn}: ` : "";
   const words = Object.entries(facts).flatMap(([key, value]) => {
     if (value === undefined) return [];
-    return [`${key} ${typeof value === "object" ? JSON.stringify(value) : String(value)}`];
+    return [`${key} ${typeof value === "string" ? value : JSON.stringify(value)}`];
   });
   context.streams.stderr.write(`${name}${event}${words.length === 0 ? "" : ` (${words.join(", ")})`}\n`);
 }
