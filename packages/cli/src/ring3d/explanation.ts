@@ -22,10 +22,11 @@ export function explainConfiguration(
   configuration: Configuration,
   context: Context | undefined,
 ): { readonly value: object; readonly text: string } {
-  const { path, control, controlGroup, metrics, audit, traces } = configuration;
+  const { path, control, controlGroup, users, metrics, audit, traces } = configuration;
   const functions = configuration.functions.map((settings) => explainFunction(settings, context));
   const text = [
     `control: ${control}, for root${controlGroup === undefined ? "" : ` and members of ${controlGroup.name}`}`,
+    `notices and descriptors: ${users}, for the users of the functions`,
     metrics === undefined ? "metrics: none" : `metrics: ${metrics}`,
     audit === undefined ? "audit: none" : `audit: ${audit}, a line of JSON for each event`,
     `traces: switched on by ring3 ctl trace, in ${traces}`,
@@ -36,7 +37,7 @@ export function explainConfiguration(
       ...(obstacle === undefined ? [] : [`  NOT NOW: ${obstacle}`]),
     ]),
   ].join("\n");
-  return { value: { path, control, controlGroup, metrics, audit, traces, functions }, text };
+  return { value: { path, control, controlGroup, users, metrics, audit, traces, functions }, text };
 }
 
 function explainFunction(settings: FunctionSettings, context: Context | undefined): ExplainedFunction {
@@ -78,7 +79,9 @@ function beginning(
 }
 
 function service(settings: FunctionSettings): string[] {
-  const { socket, users, rules, hide, trap, ranges, lockLimit, maps, trace, removalSeconds } = settings;
+  const { socket, users, rules, hide, trap, ranges, lockLimit, maps, openings, handOver, trace, removalSeconds } =
+    settings;
+  const lendable = handOver.toString();
   const trapped = trap === true ? "all BARs" : trap === false ? "" : trap.map((bar) => `BAR ${bar}`).join(", ");
   return [
     `is reset, and served at ${socket} to ${users.toString() || "nobody"}, one after another; reset between them`,
@@ -91,6 +94,8 @@ function service(settings: FunctionSettings): string[] {
       ? `a user may lock as much memory as this service may, in ${maps} maps`
       : `a user may lock ${lockLimit} bytes of memory, in ${maps} maps`,
     `a user gets ${removalSeconds} s to let go when the function is wanted back`,
+    ...(openings === 1 ? [] : [`${openings} programs of one user may have it open at a time`]),
+    ...(lendable === "" ? [] : [`${lendable} may have the kernel's own descriptors of it, behind no rules`]),
     ...(trace === undefined ? [] : [`every access is recorded in ${trace}`]),
     ...(settings.allowWithoutReset ? ["is served even if it cannot be reset: users find what others left"] : []),
   ];
