@@ -44,7 +44,7 @@ export async function runService(
   if (audit !== undefined) resources.use(openAuditLog(service, audit, { stderr: context.streams.stderr }));
   if (metrics !== undefined) {
     const counted = resources.use(serviceMetrics(service));
-    resources.use(await serveMetrics(metrics, () => counted.text()));
+    resources.use(await serveMetrics(metrics, () => counted.text(), { group: controlGroup?.gid }));
   }
   await giveBackLeftovers(configuration, hardware, context);
   resources.use(takeHangup(() => void service.reload(undefined).catch(() => undefined)));
