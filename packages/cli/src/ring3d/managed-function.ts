@@ -37,8 +37,8 @@ export interface ManagedOptions {
   readonly emit: (event: FunctionEvent) => void;
   /** Tells users what is about to happen. */
   readonly notices: NoticeBroker;
-  /** The descriptor of a function's socket where somebody else listens already, as systemd does. */
-  readonly listenFd?: ((name: string) => number | undefined) | undefined;
+  /** The users' sockets by path where somebody else listens already, as systemd does. */
+  readonly listenFd?: ((path: string) => number | undefined) | undefined;
 }
 
 type Without<E, K extends string> = E extends unknown ? Omit<E, K> : never;

@@ -47,7 +47,7 @@ export async function runService(
   if (audit !== undefined) resources.use(openAuditLog(service, audit, { stderr: context.streams.stderr }));
   if (metrics !== undefined) {
     const counted = resources.use(serviceMetrics(service));
-    resources.use(await serveMetrics(metrics, () => counted.text()));
+    resources.use(await serveMetrics(metrics, () => counted.text(), { group: controlGroup?.gid }));
   }
   await giveBackLeftovers(configuration, hardware, context);
   resources.use(takeHangup(() => void service.reload(undefined).catch(() => undefined)));
@@ -102,7 +102,7 @@ function say(event: string, { function: fn, ...facts }: EventFacts, context: Con
   const name = typeof fn === "string" ? `${fn}: ` : "";
   const words = Object.entries(facts).flatMap(([key, value]) => {
     if (value === undefined) return [];
-    return [`${key} ${typeof value === "object" ? JSON.stringify(value) : String(value)}`];
+    return [`${key} ${typeof value === "string" ? value : JSON.stringify(value)}`];
   });
   context.streams.stderr.write(`${name}${event}${words.length === 0 ? "" : ` (${words.join(", ")})`}\n`);
 }

@@ -129,7 +129,10 @@ const analyzed = { skip: hasAnalyze ? false : "systemd-analyze is not installed"
 function installed(t: TestContext): { service: string; sockets: string[] } {
   const place = directory(t);
   for (const name of readdirSync(UNITS)) {
-    const text = readFileSync(join(UNITS, name), "utf8").replaceAll(/^(Exec\w+)=ring3d? /gm, `$1=${process.execPath} `);
+    const text = readFileSync(join(UNITS, name), "utf8").replaceAll(
+      /^(Exec\w+=-?)ring3d? /gm,
+      `$1${process.execPath} `,
+    );
     // A template is looked at as an instance of it.
     writeFileSync(join(place, name.replace("@.", "@disk.")), text);
   }
