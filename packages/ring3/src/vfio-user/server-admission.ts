@@ -46,7 +46,7 @@ export class Admission {
       counters,
       occupancy: this.occupancy,
       knock: (session) => this.#knock(session),
-      leaving: () => this.#leaving(),
+      leaving: (session) => this.#leaving(session),
       ended: (session, reason) => this.#ended(session, reason),
       failed: (error) => parts.failed(error),
       persist: () => saving.trySave(),
@@ -80,17 +80,13 @@ export class Admission {
 
   /** Takes the function from those that have it. Resolves when they are gone. */
   async disconnect(reason: string): Promise<void> {
-    await Promise.all(this.#occupants().map((session) => session.end(reason)));
+    await Promise.all(this.occupancy.occupants.map((occupant) => occupant.end(reason)));
   }
 
   /** Hangs up on everybody, and lets nobody in any more. */
   close(reason: string): void {
     this.#closed = true;
     for (const session of [...this.#sessions.keys()]) session.close(reason);
-  }
-
-  #occupants(): Session[] {
-    return [...this.#sessions.keys()].filter(({ open }) => open);
   }
 
   #knock(session: Session): boolean {
@@ -218,9 +214,11 @@ export class Admission {
     this.#parts.emit({ type: "connected", pid, uid, gid });
   }
 
-  #leaving(): void {
+  /** The function is given back with the last one. */
+  #leaving(session: Session): void {
     const { fn, options } = this.#parts;
-    if (this.occupancy.alone) fn.disconnect({ keepState: options.keepState === true || options.state !== undefined });
+    if (!this.occupancy.has(session) || !this.occupancy.alone) return;
+    fn.disconnect({ keepState: options.keepState === true || options.state !== undefined });
   }
 
   #ended(session: Session, reason: string): void {

@@ -16,6 +16,8 @@ export interface Occupant {
   readonly moving: boolean;
   /** Whether it is gone, which the event loop may not have told yet. */
   hungUp(): boolean;
+  /** Takes the function from it. Resolves when that is done. */
+  end(reason: string): Promise<void>;
 }
 
 export class Occupancy {
@@ -90,6 +92,10 @@ export class Occupancy {
     const mover = this.occupants.find(({ moving }) => moving);
     if (mover === undefined) return undefined;
     return refusal("EBUSY", `pid ${mover.peer.pid} is moving the function to another server`);
+  }
+
+  has(occupant: Occupant): boolean {
+    return this.#occupants.has(occupant);
   }
 
   enter(occupant: Occupant): void {
