@@ -36,14 +36,14 @@ const PROGRAMS: Group = {
   concurrency: 1,
 };
 const DEBIAN_GUESTS: Group = {
-  title: "guests, Debian's kernel",
-  patterns: ["tests/guest/debian.test.ts", "tests/served/*.test.ts"],
+  title: "guests, Debian's kernel and others",
+  patterns: ["tests/guest/{debian,live-pciutils}.test.ts", "tests/served/*.test.ts"],
   concurrency: 1,
   lane: "",
 };
 const IOMMUFD_GUESTS: Group = {
   title: "guests, the kernel with IOMMUFD",
-  patterns: ["tests/guest/{iommufd,live-pciutils}.test.ts"],
+  patterns: ["tests/guest/iommufd.test.ts"],
   concurrency: 1,
   lane: "second",
 };
