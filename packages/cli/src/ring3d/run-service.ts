@@ -13,6 +13,8 @@ import { serveMetrics } from "../serve/metrics-socket.ts";
 import { serviceMetrics } from "./service-metrics.ts";
 import { FunctionService } from "./service.ts";
 import type { ServiceEvent } from "./service-interface.ts";
+import { connectLogind, systemBus } from "./logind.ts";
+import { SleepGuard } from "./sleep-guard.ts";
 import { listenFds, notify } from "./systemd.ts";
 import { serveUsers } from "./users-socket.ts";
 
@@ -57,11 +59,28 @@ export async function runService(
   resources.use(takeHangup(() => void service.reload(undefined).catch(() => undefined)));
   resources.defer(() => service.stop(reasonOf(context.signal)));
   resources.use(serveUsers(users, service, { inherited: inherited.get("users")?.duplicate() }));
+  resources.use(guardSleep(service, context));
   await service.start();
   notify(context.environment, { READY: 1, STATUS: `${configuration.functions.length} functions` });
   context.line({ event: "serving", pid: process.pid, functions: service.functions() }, () => "ring3d is ready");
   await aborted(context.signal);
   notify(context.environment, { STOPPING: 1 });
+}
+
+/** Users are asked before the machine sleeps, where logind is. */
+function guardSleep(service: FunctionService, context: Context): Disposable {
+  const bus = systemBus(context.environment);
+  return new SleepGuard({
+    notices: service.notices,
+    functions: () => service.functions().map(({ name }) => name),
+    connect: (onSleep) => connectLogind(onSleep, bus),
+    onEvent: (event) => {
+      if (event.type === "asked") service.told(event.outcome);
+      else if (event.type === "logind-missing") {
+        context.progress.step(`nobody is asked before the machine sleeps: ${event.reason}`);
+      }
+    },
+  });
 }
 
 /** Sockets at which systemd listens for us, by the names of their units. */
