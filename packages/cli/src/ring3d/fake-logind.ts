@@ -27,12 +27,13 @@ export class TestBus implements AsyncDisposable {
     this.#daemon = daemon;
   }
 
-  static async start(): Promise<TestBus> {
+  /** `program`: the shell words that run dbus-daemon. */
+  static async start(program = "dbus-daemon"): Promise<TestBus> {
     const folder = mkdtempSync(join(tmpdir(), "ring3-bus-"));
     const configuration = join(folder, "bus.conf");
     writeFileSync(configuration, CONFIGURATION(`unix:path=${join(folder, "bus")}`));
-    const words = [`--config-file=${configuration}`, "--nofork", "--nopidfile", "--nosyslog", "--print-address=1"];
-    const daemon = spawn("dbus-daemon", words, { stdio: ["ignore", "pipe", "ignore"] });
+    const words = `--config-file=${configuration} --nofork --nopidfile --nosyslog --print-address=1`;
+    const daemon = spawn("sh", ["-c", `exec ${program} ${words}`], { stdio: ["ignore", "pipe", "ignore"] });
     const bus = new TestBus(folder, daemon);
     await once(daemon.stdout, "data");
     return bus;

@@ -12,6 +12,12 @@ const MANAGER = {
 } as const;
 const MATCH = `type='signal',sender='${MANAGER.destination}',interface='${MANAGER.interface}',member='PrepareForSleep',path='${MANAGER.path}'`;
 
+/** The socket of the system bus, as the environment says it or where it usually is. */
+export function systemBus(environment: Readonly<Record<string, string | undefined>>): string {
+  const [, path] = /(?:^|;)unix:path=([^,;]+)/.exec(environment["DBUS_SYSTEM_BUS_ADDRESS"] ?? "") ?? [];
+  return path === undefined ? SYSTEM_BUS : decodeURIComponent(path);
+}
+
 /** `delay`: a sleep waits for the lock's end, for a few seconds. `block`: nobody can ask for one. */
 export type SleepLockMode = "delay" | "block";
 
@@ -28,7 +34,7 @@ export interface Logind extends Disposable {
  * Connects to logind by the bus at the socket `bus`; `onSleep` hears `true` when the machine is about to sleep, and `false`
  * when it has slept, or did not get to. Rejects with `DbusError`, or `SYSTEM_CALL` where there is no bus.
  */
-export async function connectLogind(onSleep: (begins: boolean) => void, bus: string = SYSTEM_BUS): Promise<Logind> {
+export async function connectLogind(onSleep: (begins: boolean) => void, bus: string): Promise<Logind> {
   const connection = await DbusConnection.connect(bus, (message) => {
     if (isPrepareForSleep(message)) onSleep(message.body[0] === true);
   });

@@ -1,7 +1,7 @@
 // The service: all functions of a configuration, what administrators do to them, and what happens to them at the machine.
 import { join } from "node:path";
 import type { HostEvents } from "ring3/host";
-import { NoticeBroker } from "ring3/notices";
+import { NoticeBroker, outcomeText, type SuspendOutcome } from "ring3/notices";
 import { nearest } from "../parse.ts";
 import { UsageError } from "../usage-error.ts";
 import type { Configuration } from "./configuration.ts";
@@ -94,14 +94,17 @@ export class FunctionService implements Service, UserFacing, AsyncDisposable {
     return done;
   }
 
+  /** What the users of functions said to a suspend of the machine. */
+  told(outcome: SuspendOutcome): void {
+    for (const name of outcome.functions) {
+      if (this.notices.users(name).length === 0) continue;
+      this.#emit({ type: "notice", function: name, notice: "suspend", outcome: outcomeText(outcome) });
+    }
+  }
+
   on(listener: (event: ServiceEvent) => void): Disposable {
     this.#listeners.add(listener);
     return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
-  }
-
-  /** Passes on what somebody else saw happen to a function, to everybody who listens. */
-  tell(event: ServiceEvent): void {
-    this.#emit(event);
   }
 
   /** Resolves once every function was tried once. */

@@ -4,7 +4,7 @@ import { spawnSync } from "node:child_process";
 import test, { type TestContext } from "node:test";
 import { NoticeBroker, type NoticeConnection, type NoticeKind } from "ring3/notices";
 import { FakeLogind, TestBus } from "./fake-logind.ts";
-import { connectLogind } from "./logind.ts";
+import { connectLogind, systemBus } from "./logind.ts";
 import { type SleepEvent, SleepGuard } from "./sleep-guard.ts";
 
 const installed = spawnSync("dbus-daemon", ["--version"]).status === 0;
@@ -71,6 +71,13 @@ function user(
   connection.register("disk", ["suspend", "power-resume"]);
   return { connection, opening: notices.opened("disk", alice, () => undefined), kinds };
 }
+
+test("the system bus is where the environment says, or where it usually is", () => {
+  const at = (address?: string): string => systemBus({ DBUS_SYSTEM_BUS_ADDRESS: address });
+  assert.equal(at(), "/run/dbus/system_bus_socket");
+  assert.equal(at("tcp:host=x"), "/run/dbus/system_bus_socket");
+  assert.equal(at("tcp:host=x;unix:path=/tmp/a%20bus,guid=12"), "/tmp/a bus");
+});
 
 test("the delay is held from the start, let go by consent, and taken again when the machine is awake", {
   skip,

@@ -11,7 +11,7 @@ const CHUNK_BYTES = 65_536;
 const REPLY_MS = 25_000;
 
 /** The bus, or who was called on it, said no; or the connection has ended. */
-export class DbusError extends Error {
+class DbusError extends Error {
   override readonly name = "DbusError";
   /** As `org.freedesktop.DBus.Error.AccessDenied`. */
   readonly code: string;

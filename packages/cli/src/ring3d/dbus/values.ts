@@ -14,7 +14,7 @@ export class DbusFormatError extends Error {
 }
 
 /** Alignment of a type's values, counted from the start of the message. */
-export function alignment(type: string): number {
+function alignment(type: string): number {
   return type === "s" || type === "o" ? 4 : (SIZES[type] ?? 1);
 }
 
