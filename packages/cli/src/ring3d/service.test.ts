@@ -9,7 +9,7 @@ import { EduDevice } from "ring3/devices/edu";
 import { NOTICE_KINDS, type NoticeAnswer, type NoticeKind } from "ring3/notices";
 import { type InProcessFunction, inProcess } from "ring3/virtual";
 import type { Configuration, FunctionSettings } from "./configuration.ts";
-import type { Hardware } from "./managed-function.ts";
+import type { Hardware } from "./function-needs.ts";
 import { FunctionService } from "./service.ts";
 import type { FunctionState, ServiceEvent } from "./service-interface.ts";
 import { ServiceUser } from "./service-user.ts";

@@ -5,7 +5,8 @@ import { NoticeBroker, outcomeText, type SuspendOutcome } from "ring3/notices";
 import { nearest } from "../parse.ts";
 import { UsageError } from "../usage-error.ts";
 import type { Configuration } from "./configuration.ts";
-import { type Hardware, ManagedFunction } from "./managed-function.ts";
+import type { Hardware } from "./function-needs.ts";
+import { ManagedFunction } from "./managed-function.ts";
 import type {
   FunctionStatus,
   Lease,
