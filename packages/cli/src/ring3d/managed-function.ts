@@ -14,6 +14,8 @@ const RULES = { strict, linux, "vfio-2010": vfio2010 };
 /** Pauses between attempts, in milliseconds: doubled from the first to the last. */
 const FIRST_RETRY_MS = 1000;
 const LAST_RETRY_MS = 60_000;
+/** How long letting go may take once the grace time is over; then the function is closed, whatever its users do. */
+const LET_GO_MS = 2000;
 
 /** What a function of the service needs of the machine. */
 export interface Hardware {
@@ -111,7 +113,7 @@ export class ManagedFunction {
       ids: this.#ids,
       rules,
       users: this.users,
-      waiting: 0,
+      waiting: served?.server.statistics.waiting ?? 0,
       lockedBytes: served?.mediated.lockedBytes ?? 0,
       lockLimit,
       trace: this.#trace?.file,
@@ -253,11 +255,11 @@ export class ManagedFunction {
   }
 
   async #bringUp(): Promise<void> {
-    const { name, address, bind, socket, trace, removalSeconds } = this.#settings;
+    const { name, address, bind, socket, openings, queue, queueSeconds, trace, removalSeconds } = this.#settings;
     this.#state = "starting";
     if (bind && (await this.#hardware.take(address))) this.#emit({ type: "bound", address });
     await using resources = new AsyncDisposableStack();
-    const real = resources.use(await this.#hardware.open(address, { removalGraceMs: removalSeconds * 1000 }));
+    const real = resources.use(await this.#hardware.open(address, { removalGraceMs: removalSeconds * 1000 + LET_GO_MS }));
     const { vendorId, deviceId, classCode } = real.identity;
     this.#ids = { vendorId, deviceId, classCode };
     const mediated = resources.use(await mediate(real, this.#mediation()));
@@ -266,7 +268,9 @@ export class ManagedFunction {
     const options = {
       // Somebody else's socket has the permissions that its maker gave it.
       ...(listenFd === undefined ? socketAccess(this.#settings.users) : { listenFd }),
-      openings: this.#settings.openings,
+      openings,
+      queue,
+      queueMs: queueSeconds * 1000,
       admit: (peer: ConnectingPeer) => this.#admit(peer),
       onEvent: (event: ServerEvent) => this.#heard(event),
     };
@@ -368,8 +372,9 @@ export class ManagedFunction {
       );
     }
     this.#notices.checkOpenable();
-    if (this.#state !== "up") {
-      throw new Ring3Error("FUNCTION_BUSY", `${name} is being taken out of service`, { errno: "EBUSY" });
+    // Whoever comes now would put off the new settings for as long as it stays.
+    if (this.#state !== "up" || (this.#next !== undefined && this.#sessions.length === 0)) {
+      throw new Ring3Error("FUNCTION_BUSY", `${name} is being set up anew; try again`, { errno: "EBUSY" });
     }
   }
 
@@ -389,6 +394,9 @@ export class ManagedFunction {
         if (this.#sessions.length === 0) void this.#inTurn(() => this.#afterUser());
         return;
       }
+      case "waiting":
+        this.#emit({ type: "waiting", pid: event.pid, uid: event.uid, ahead: event.ahead });
+        return;
       case "refused":
         this.#emit({ type: "refused", pid: event.pid, uid: event.uid, reason: event.reason });
         return;
@@ -415,7 +423,7 @@ export class ManagedFunction {
     const served = this.#served;
     if (served === undefined || this.#sessions.length > 0) return;
     await served.mediated.settling;
-    if (this.#served !== served) return;
+    if (this.#served !== served || this.#sessions.length > 0) return;
     if (this.#removing) return;
     if (this.#next !== undefined) await this.#serveAnew();
     else if (served.mediated.spoilt !== undefined) this.#failed(served.mediated.spoilt.message);

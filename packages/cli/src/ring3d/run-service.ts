@@ -1,6 +1,7 @@
 // The service as a process: functions, sockets, logs and signals put together, in the order in which they must begin and end.
 import { mkdirSync } from "node:fs";
 import { userName, watchHost } from "ring3/host";
+import { outcomeText } from "ring3/notices";
 import type { Context } from "../context.ts";
 import { takeHangup } from "../interruption.ts";
 import { machine } from "../machine.ts";
@@ -8,6 +9,8 @@ import { openAuditLog } from "./audit-log.ts";
 import { type Configuration, RUNTIME_DIRECTORY, socketDirectories } from "./configuration.ts";
 import { serveControl } from "./control-socket.ts";
 import { type EventFacts, eventLines } from "./event-lines.ts";
+import { connectLogind } from "./logind.ts";
+import { SleepGuard } from "./sleep-guard.ts";
 import { MachineHardware } from "./hardware.ts";
 import { statusText, tellManager } from "./manager-status.ts";
 import { serveMetrics } from "../serve/metrics-socket.ts";
@@ -50,12 +53,28 @@ export async function runService(
   resources.use(takeHangup(() => void service.reload(undefined).catch(() => undefined)));
   resources.defer(() => service.stop(reasonOf(context.signal)));
   resources.use(serveUsers(users, service, { listenFd: listenFd(users) }));
+  resources.use(guardSleep(service));
   await service.start();
   resources.use(tellManager(service, environment));
   notify(environment, { READY: 1, STATUS: statusText(service.functions()) });
   context.line({ event: "serving", pid: process.pid, functions: service.functions() }, () => "ring3d is ready");
   await aborted(context.signal);
   notify(environment, { STOPPING: 1, STATUS: "giving functions back" });
+}
+
+/** Users are asked before the machine sleeps, where logind is there to tell; how it came out is told for each function. */
+function guardSleep(service: FunctionService): Disposable {
+  return new SleepGuard({
+    notices: service.notices,
+    functions: () => service.functions().map(({ name }) => name),
+    connect: (onSleep) => connectLogind(onSleep),
+    onEvent: (event) => {
+      if (event.type !== "asked") return;
+      for (const name of event.outcome.functions) {
+        service.tell({ type: "notice", function: name, notice: "suspend", outcome: outcomeText(event.outcome) });
+      }
+    },
+  });
 }
 
 /** What a service before this one had taken, and this one's configuration does not name. */

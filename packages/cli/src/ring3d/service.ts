@@ -99,6 +99,11 @@ export class FunctionService implements Service, UserFacing, AsyncDisposable {
     return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
   }
 
+  /** Passes on what somebody else saw happen to a function, to everybody who listens. */
+  tell(event: ServiceEvent): void {
+    this.#emit(event);
+  }
+
   /** Resolves once every function was tried once. */
   async start(): Promise<void> {
     const { functions, path } = this.#configuration;

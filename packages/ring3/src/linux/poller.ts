@@ -26,7 +26,19 @@ export interface Watch extends Disposable {
 }
 
 /** The handles by descriptor number; one that is collected stops polling without a word. */
-const living = new Map<number, object>();
+const living = new Map<number, { close(): void }>();
+
+let closesAtExit = false;
+
+/** When a process or worker ends Node runs its event loop once more, and koffi aborts it for a callback that comes then. */
+function closeAtExit(): void {
+  if (closesAtExit) return;
+  closesAtExit = true;
+  process.once("exit", () => {
+    for (const handle of living.values()) handle.close();
+    living.clear();
+  });
+}
 
 /**
  * Calls `callback` on the event loop whenever `fd` is ready, again and again as long as it stays so. One watch per
@@ -37,6 +49,7 @@ export function watch(fd: FileDescriptor, callback: (ready: Readiness) => void, 
   const { readable = true, writable = false, keepsAlive = true } = options;
   const number = fd.number;
   checkPollable(number);
+  closeAtExit();
   let active = true;
   // koffi's declaration leaves out that libuv's status comes first.
   const onReady = (status: number, ready: { readable: boolean; writable: boolean; disconnect: boolean }): void => {
@@ -70,8 +83,7 @@ export function watch(fd: FileDescriptor, callback: (ready: Readiness) => void, 
     if (!active) return;
     active = false;
     forget();
-    living.delete(number);
-    handle.close();
+    if (living.delete(number)) handle.close();
   }
   return { ref: () => active && handle.ref(), unref: () => active && handle.unref(), [Symbol.dispose]: stop };
 }

@@ -225,6 +225,16 @@ const PEER = `
   bell.write();
   setInterval(() => {}, 1000);`;
 
+test("a watch that keeps no process alive does not abort one that ends while its descriptor is ready", () => {
+  const script = `
+    const { UnixSocket, watch } = await import(${JSON.stringify(new URL("./index.ts", import.meta.url).href)});
+    const [one, other] = UnixSocket.pair();
+    watch(one.fd, () => undefined, { keepsAlive: false });
+    process.on("exit", () => other.send([new Uint8Array(1)]));`;
+  const { status, signal, stderr } = spawnSync(process.execPath, ["--input-type=module", "-e", script]);
+  assert.deepEqual([status, signal], [0, null], stderr.toString());
+});
+
 test("whether somebody listens", () => {
   const directory = mkdtempSync(join(tmpdir(), "ring3-probe-"));
   const path = join(directory, "s");

@@ -244,6 +244,27 @@ test("a mask replaces the one before; an empty one ends the registration", async
   assert.equal(a.heard.length, 1);
 });
 
+test("who cannot be asked is known at any time, and every change is told", () => {
+  const { broker, a } = setUp(["suspend"]);
+  const seen: number[] = [];
+  const listening = broker.onChange(() => seen.push(broker.unregistered("suspend").length));
+  const first = broker.opened("disk", alice, noForce);
+  const second = broker.opened("net", { pid: 7, uid: 7 }, noForce);
+  a.connection.register("disk", ["remove"]);
+  assert.deepEqual(broker.unregistered("suspend"), [
+    { ...alice, function: "disk" },
+    { pid: 7, uid: 7, function: "net" },
+  ]);
+  second[Symbol.dispose]();
+  a.connection.register("disk", ["suspend"]);
+  a.connection[Symbol.dispose]();
+  first[Symbol.dispose]();
+  assert.deepEqual(seen, [0, 1, 2, 1, 0, 1, 0]);
+  listening[Symbol.dispose]();
+  broker.opened("disk", bob, noForce);
+  assert.equal(seen.length, 7);
+});
+
 test("a user may answer, and hang up, while others are being told", async () => {
   const timers = new ManualTimers();
   const broker = new NoticeBroker({ timers });

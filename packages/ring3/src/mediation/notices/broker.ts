@@ -50,6 +50,7 @@ export class NoticeBroker {
   readonly #functions: Map<string, FunctionBook> = new Map();
   /** Suspends that are being asked for. */
   readonly #suspends: Map<Inquiry, readonly string[]> = new Map();
+  readonly #listeners: Set<() => void> = new Set();
   #notices = 0;
 
   constructor({ timers = machineTimers, errorReplyMs = 3000, suspendReplyMs = 5000 }: NoticeBrokerOptions = {}) {
@@ -70,6 +71,7 @@ export class NoticeBroker {
     for (const [suspend, functions] of Array.from(this.#suspends)) {
       if (functions.includes(fn)) suspend.unasked(opening.user);
     }
+    this.#changed();
     return { [Symbol.dispose]: () => this.#closed(book, opening) };
   }
 
@@ -88,6 +90,23 @@ export class NoticeBroker {
     return Array.from(this.#functions.get(fn)?.openings ?? [], ({ user }) => user);
   }
 
+  /** Those who have a function open and are not registered for this kind: nobody can ask them. */
+  unregistered(kind: NoticeKind): FunctionUser[] {
+    return Array.from(this.#functions.values(), ({ openings, registrations }) => {
+      const wanting = Array.from(registrations).filter(({ kinds }) => kinds.has(kind));
+      return Array.from(openings).filter((opening) => !wanting.some((one) => speaksFor(one, opening)));
+    })
+      .flat()
+      .map(({ user }) => user);
+  }
+
+  /** Calls `listener` after each opening, closing, registration and end of one. */
+  onChange(listener: () => void): Disposable {
+    const entry = (): void => listener();
+    this.#listeners.add(entry);
+    return { [Symbol.dispose]: () => void this.#listeners.delete(entry) };
+  }
+
   /** A user's connection. `send` gets its notices, at any time until disposal, and must not throw. */
   connect({ pid, uid }: NoticeUser, send: (notice: Notice) => void): NoticeConnection {
     const listener = new Listener({ pid, uid }, send);
@@ -100,6 +119,7 @@ export class NoticeBroker {
         }
         const lost = Map.groupBy(listener.openQuestions(), ({ inquiry }) => inquiry);
         for (const [inquiry, questions] of lost) inquiry.lost(questions);
+        this.#changed();
       },
     };
   }
@@ -184,10 +204,12 @@ export class NoticeBroker {
     const former = listener.registrations.get(fn);
     if (former !== undefined) book.registrations.delete(former);
     listener.registrations.delete(fn);
-    if (kinds.size === 0) return;
-    const registration: Registration = { listener, function: fn, kinds, pid };
-    listener.registrations.set(fn, registration);
-    book.registrations.add(registration);
+    if (kinds.size > 0) {
+      const registration: Registration = { listener, function: fn, kinds, pid };
+      listener.registrations.set(fn, registration);
+      book.registrations.add(registration);
+    }
+    this.#changed();
   }
 
   /** Tells all whom it concerns, unless one who cannot be asked ends it before. How many were told. */
@@ -244,6 +266,11 @@ export class NoticeBroker {
       for (const question of Array.from(book.questions)) if (same(question.user)) question.inquiry.closed(question);
     }
     if (book.openings.size === 0) book.removal?.emptied();
+    this.#changed();
+  }
+
+  #changed(): void {
+    for (const listener of Array.from(this.#listeners)) listener();
   }
 
   #book(fn: string): FunctionBook {
