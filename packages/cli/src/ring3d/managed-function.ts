@@ -259,7 +259,9 @@ export class ManagedFunction {
     this.#state = "starting";
     if (bind && (await this.#hardware.take(address))) this.#emit({ type: "bound", address });
     await using resources = new AsyncDisposableStack();
-    const real = resources.use(await this.#hardware.open(address, { removalGraceMs: removalSeconds * 1000 + LET_GO_MS }));
+    const real = resources.use(
+      await this.#hardware.open(address, { removalGraceMs: removalSeconds * 1000 + LET_GO_MS }),
+    );
     const { vendorId, deviceId, classCode } = real.identity;
     this.#ids = { vendorId, deviceId, classCode };
     const mediated = resources.use(await mediate(real, this.#mediation()));
