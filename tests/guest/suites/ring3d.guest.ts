@@ -64,10 +64,13 @@ interface RunningService extends AsyncDisposable {
   end(signal: "TERM" | "KILL"): Promise<void>;
 }
 
+/** Starts a program with what packages/cli/systemd/ring3d.service leaves root: one capability, and no way to more. */
+const CONFINED = "/util-linux/setpriv --no-new-privs --inh-caps=-all --bounding-set=-all,+chown";
+
 /** Starts ring3d as root and resolves once it says that it is ready. */
 async function start(): Promise<RunningService> {
   const script = `rm -f ${PLACE}/out; mkfifo ${PLACE}/out
-node ${RING3} daemon --config ${FILE} > ${PLACE}/out 2>> ${PLACE}/log < /dev/null & echo $!
+ulimit -l unlimited; ${CONFINED} node ${RING3} daemon --config ${FILE} > ${PLACE}/out 2>> ${PLACE}/log < /dev/null & echo $!
 exec 3< ${PLACE}/out; read line <&3; cat <&3 > /dev/null 2>&1 & test "$line" = "ring3d is ready"`;
   const { code, stdout } = await asRoot(script);
   assert.equal(code, 0, `ring3d did not start:\n${await rootOutput(`cat ${PLACE}/log`)}`);
