@@ -11,6 +11,7 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<Benchmark>>> = {
   ring: async () => await import("./ring/ring.ts"),
   net: async () => await import("./net/net.ts"),
   "net-virtio": async () => await import("./net/virtio.ts"),
+  "net-guest": async () => await import("./net-guest/net-guest.ts"),
   guest: async () => await import("./guest/guest.ts"),
   memory: async () => await import("./memory/memory.ts"),
   wire: async () => await import("./vfio-user/wire.ts"),

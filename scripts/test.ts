@@ -1,53 +1,155 @@
 // Runs the tests: `test.ts` all, `test.ts unit` the quick loop, `test.ts migration` devices in processes of their own that
 // move, die and come back, `test.ts hostile` clients, servers and drivers that send
-// anything (RING3_HOSTILE=full: much more of it), `test.ts guest` those inside the guest.
-// Ends with one line that counts everything, whatever ran in between.
+// anything (RING3_HOSTILE=full: much more of it), `test.ts guest` those inside guests.
+// A guest waits much and keeps less than one processor busy: where there are two, two lanes of guests run beside each other,
+// and what needs none beside both. Ends with one line that counts everything, whatever ran in between.
 import { globSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { run } from "node:test";
 import { spec } from "node:test/reporters";
 
+/** Files that run beside each other, as many as `concurrency` says. */
+interface Group {
+  readonly title: string;
+  readonly patterns: readonly string[];
+  readonly concurrency: number;
+  /** Which of the guests' lanes; none needs a guest, where it is not said. */
+  readonly lane?: string;
+}
+
 const root = join(import.meta.dirname, "..");
 const counts = { passed: 0, failed: 0, skipped: 0 };
+const processors = availableParallelism();
 
-async function runFiles(title: string, patterns: readonly string[], concurrency: number): Promise<void> {
-  const files = patterns.flatMap((pattern) => globSync(pattern, { cwd: root })).sort();
-  console.log(`\n== ${title}: ${files.length} files`);
-  if (files.length === 0) throw new Error(`no test file matches ${patterns.join(" ")}`);
-  const execArgv = [`--import=${join(root, "tests/seed.ts")}`];
-  const stream = run({ cwd: root, files: files.map((file) => join(root, file)), concurrency, execArgv });
-  const files_ = new Set(files.map((file) => join(root, file)));
+const UNIT: Group = {
+  title: "unit",
+  patterns: ["packages/**/*.test.ts", "tests/architecture/*.test.ts", "tests/contract/*.test.ts"],
+  concurrency: 2,
+};
+const MIGRATION: Group = { title: "migration", patterns: ["tests/migration/*.test.ts"], concurrency: 2 };
+const HOSTILE: Group = { title: "hostile", patterns: ["tests/hostile/*.test.ts"], concurrency: 2 };
+/** Compared with programs of Debian's; no guest runs. */
+const PROGRAMS: Group = {
+  title: "programs",
+  patterns: ["tests/lspci/*.test.ts", "tests/guest/{capture,lspci,pciutils}.test.ts"],
+  concurrency: 1,
+};
+const DEBIAN_GUESTS: Group = {
+  title: "guests, Debian's kernel and others",
+  patterns: ["tests/guest/{debian,live-pciutils}.test.ts", "tests/served/*.test.ts"],
+  concurrency: 1,
+  lane: "",
+};
+const IOMMUFD_GUESTS: Group = {
+  title: "guests, the kernel with IOMMUFD",
+  patterns: ["tests/guest/iommufd.test.ts"],
+  concurrency: 1,
+  lane: "second",
+};
+
+function filesOf(patterns: readonly string[]): string[] {
+  return patterns.flatMap((pattern) => globSync(pattern, { cwd: root })).sort();
+}
+
+let prepared: Promise<void> | undefined;
+
+/** Fetches and builds what guests need, once: a machine that cannot is a failure, and no reason to skip. */
+function prepareGuests(print: (text: string) => void): Promise<void> {
+  return (prepared ??= (async (): Promise<void> => {
+    print("\n== set-up of the guest\n");
+    const { prepare } = await import("../tests/guest/setup.ts");
+    await prepare("debian", (line) => print(`${line}\n`));
+  })());
+}
+
+/** Runs a group; `print` takes what is reported, as it comes. */
+async function runGroup({ title, patterns, concurrency, lane }: Group, print: (text: string) => void): Promise<void> {
+  if (lane !== undefined) await prepareGuests(print);
+  const names = filesOf(patterns);
+  print(`\n== ${title}: ${names.length} files\n`);
+  if (names.length === 0) throw new Error(`no test file matches ${patterns.join(" ")}`);
+  const files = names.map((name) => join(root, name));
+  const started = performance.now();
+  const env = { ...process.env, ...(lane === undefined ? {} : { RING3_GUEST_LANE: lane }) };
+  const stream = run({ cwd: root, files, concurrency, env, execArgv: [`--import=${join(root, "tests/seed.ts")}`] });
+  const own = new Set(files);
   const count =
     (kind: "pass" | "fail") =>
     (data: { name: string; skip?: string | boolean; todo?: string | boolean; details: { type?: string } }) => {
       if (data.details.type === "suite") return;
-      if (files_.has(data.name) && kind === "pass") return;
+      if (own.has(data.name) && kind === "pass") return;
       if (data.skip !== undefined && data.skip !== false) counts.skipped++;
       else counts[kind === "pass" ? "passed" : "failed"]++;
     };
   stream.on("test:pass", count("pass"));
   stream.on("test:fail", count("fail"));
   const reporter = stream.compose(new spec());
-  for await (const chunk of reporter) process.stdout.write(chunk);
+  for await (const chunk of reporter) print(String(chunk));
+  print(`== ${title}: ${((performance.now() - started) / 1000).toFixed(0)} s\n`);
+}
+
+/**
+ * Runs the groups of each list in turn, and the lists beside each other. What they report comes in the order of the lists:
+ * that of the first one which has not ended at once, that of the others afterwards.
+ */
+async function runBeside(lists: readonly (readonly Group[])[]): Promise<void> {
+  const held = lists.map((): string[] => []);
+  let speaking = 0;
+  const over = new Set<number>();
+  const speakOn = (): void => {
+    for (; speaking < lists.length; speaking++) {
+      for (const text of held[speaking]?.splice(0) ?? []) process.stdout.write(text);
+      if (!over.has(speaking)) return;
+    }
+  };
+  await Promise.all(
+    lists.map(async (groups, index) => {
+      const print = (text: string): void => {
+        if (index === speaking) process.stdout.write(text);
+        else held[index]?.push(text);
+      };
+      for (const group of groups) {
+        try {
+          await runGroup(group, print);
+        } catch (error) {
+          counts.failed++;
+          print(`${error instanceof Error ? error.stack : String(error)}\n`);
+        }
+      }
+      over.add(index);
+      speakOn();
+    }),
+  );
+}
+
+const GUESTS = [[IOMMUFD_GUESTS], [DEBIAN_GUESTS]];
+const runs: Readonly<Record<string, readonly (readonly Group[])[]>> = {
+  unit: [[UNIT]],
+  migration: [[MIGRATION]],
+  hostile: [[HOSTILE]],
+  guest: [[PROGRAMS], ...GUESTS],
+  all: [[UNIT, MIGRATION, HOSTILE, PROGRAMS].map(besideGuests), ...GUESTS],
+};
+
+/** What runs beside two guests gets the processors that they leave. */
+function besideGuests(group: Group): Group {
+  return { ...group, concurrency: Math.min(group.concurrency, Math.max(1, processors - 1)) };
 }
 
 const which = process.argv[2] ?? "all";
-if (!["all", "unit", "migration", "hostile", "guest"].includes(which)) {
-  console.error("usage: test.ts [unit|migration|hostile|guest]");
+const chosen = Object.hasOwn(runs, which) ? runs[which] : undefined;
+if (chosen === undefined) {
+  console.error(`usage: test.ts [${Object.keys(runs).join("|")}]`);
   process.exit(2);
 }
-
-if (which === "all" || which === "unit") {
-  await runFiles("unit", ["packages/**/*.test.ts", "tests/architecture/*.test.ts", "tests/contract/*.test.ts"], 2);
+if (which === "all") {
+  const taken = new Set(chosen.flat().flatMap(({ patterns }) => filesOf(patterns)));
+  const left = filesOf(["packages/**/*.test.ts", "tests/**/*.test.ts"]).filter((file) => !taken.has(file));
+  if (left.length > 0) throw new Error(`no group has ${left.join(", ")}`);
 }
-if (which === "all" || which === "migration") await runFiles("migration", ["tests/migration/*.test.ts"], 2);
-if (which === "all" || which === "hostile") await runFiles("hostile", ["tests/hostile/*.test.ts"], 2);
-if (which === "all" || which === "guest") {
-  const { prepare } = await import("../tests/guest/setup.ts");
-  console.log("\n== set-up of the guest");
-  await prepare("debian", (line) => console.log(line));
-  await runFiles("guest", ["tests/lspci/*.test.ts", "tests/guest/*.test.ts", "tests/served/*.test.ts"], 1);
-}
+// Where there is one processor, one after the other.
+await runBeside(processors >= 2 ? chosen : [chosen.flat()]);
 
 console.log(`\n${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
 process.exitCode = counts.failed === 0 ? 0 : 1;

@@ -53,6 +53,15 @@ export async function lock(name: string, waiting?: () => void): Promise<AsyncDis
   };
 }
 
+/**
+ * The name of the lock that whoever runs a guest holds: in each lane one runs at a time. There is one lane, unless
+ * scripts/test.ts names another in RING3_GUEST_LANE.
+ */
+export function guestLane(): string {
+  const lane = process.env["RING3_GUEST_LANE"] ?? "";
+  return lane === "" ? "guest" : `guest-${lane}`;
+}
+
 /** Returns the cached directory `name`, filling it first when it is not there. */
 export async function cached(name: string, fill: (directory: string) => Promise<void>): Promise<string> {
   const directory = join(cacheDirectory(), name);

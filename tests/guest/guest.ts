@@ -7,7 +7,7 @@ import { mkdtemp } from "node:fs/promises";
 import { createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { cacheDirectory, command, lock, type Progress } from "./cache.ts";
+import { cacheDirectory, command, guestLane, lock, type Progress } from "./cache.ts";
 import { ControlLine, type RunOptions, type RunResult } from "./control.ts";
 import type { KernelName } from "./kernels.ts";
 import { type MachineFiles, type MachineOptions, machineArguments } from "./machine.ts";
@@ -48,24 +48,9 @@ export async function bootGuest(options: GuestOptions = {}): Promise<Guest> {
   const progress = options.progress ?? (() => undefined);
   const stack = new AsyncDisposableStack();
   try {
-    // One guest at a time: two would share the processors and run into each other's time-outs. What it boots is made under
-    // the lock as well, since whoever makes another removes it.
-    stack.use(await lock("guest", () => progress("waiting for another guest to end")));
-    const { kernel, initramfs, qemu, disk } = await prepare(options.kernel ?? "debian", progress);
-    const directory = await runDirectory();
-    stack.defer(() => rmSync(directory, { recursive: true, force: true }));
-    stage(join(directory, "share"));
-    const files: MachineFiles = {
-      kernel: kernel.image,
-      initramfs,
-      share: join(directory, "share"),
-      disk,
-      control: join(directory, "control"),
-      qmp: join(directory, "qmp"),
-      console: join(directory, "console"),
-      log: join(directory, "log"),
-    };
-    const guest = await Guest.start(files, qemu, options);
+    // One guest at a time: more would share the processors and run into each other's time-outs.
+    stack.use(await lock(guestLane(), () => progress("waiting for another guest to end")));
+    const guest = await startGuest(options, stack, progress);
     const resources = stack.move();
     guest.onDispose(() => resources.disposeAsync());
     try {
@@ -81,9 +66,29 @@ export async function bootGuest(options: GuestOptions = {}): Promise<Guest> {
   }
 }
 
+async function startGuest(options: GuestOptions, stack: AsyncDisposableStack, progress: Progress): Promise<Guest> {
+  // Whoever makes another kernel's or tree's initramfs removes what was there: not between its name and QEMU's look at it.
+  await using _preparing = await lock("preparation");
+  const { kernel, initramfs, qemu, disk } = await prepare(options.kernel ?? "debian", progress);
+  const directory = await runDirectory();
+  stack.defer(() => rmSync(directory, { recursive: true, force: true }));
+  stage(join(directory, "share"));
+  const files: MachineFiles = {
+    kernel: kernel.image,
+    initramfs,
+    share: join(directory, "share"),
+    disk,
+    control: join(directory, "control"),
+    qmp: join(directory, "qmp"),
+    console: join(directory, "console"),
+    log: join(directory, "log"),
+  };
+  return await Guest.start(files, qemu, options);
+}
+
 /** A new temporary directory for the holder of the lock; what a killed holder left behind goes. */
 async function runDirectory(): Promise<string> {
-  const record = join(cacheDirectory(), "guest.directory");
+  const record = join(cacheDirectory(), `${guestLane()}.directory`);
   const prefix = join(tmpdir(), "ring3-guest-");
   const former = existsSync(record) ? readFileSync(record, "utf8") : "";
   if (former.startsWith(prefix)) rmSync(former, { recursive: true, force: true });
@@ -127,7 +132,7 @@ export class Guest implements AsyncDisposable {
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, exitOn);
   }
 
-  /** Starts QEMU; it connects to both sockets before the machine runs. */
+  /** Starts QEMU, which connects to both sockets before the machine runs, and waits until it has read its files. */
   static async start(files: MachineFiles, qemuRoot: string, options: GuestOptions): Promise<Guest> {
     const interactive = options.interactive ?? false;
     using control = listenOnce(files.control);
@@ -152,14 +157,15 @@ export class Guest implements AsyncDisposable {
     const connected = Promise.all([control.connection, qmp.connection]);
     const [controlSocket, qmpSocket] = await Promise.race([connected, died]);
     qemu.stderr?.off("data", collect);
-    return new Guest(files, qemu, controlSocket, qmpSocket);
+    const guest = new Guest(files, qemu, controlSocket, qmpSocket);
+    await guest.#qmp.execute("qmp_capabilities");
+    return guest;
   }
 
   /** Waits for the agent. */
   async booted(bind: boolean, timeoutMs: number): Promise<void> {
     const timer = setTimeout(() => this.#ended(`no agent after ${timeoutMs / 1000} s of booting`), timeoutMs);
     try {
-      await this.#qmp.execute("qmp_capabilities");
       const hello = await this.#control.hello;
       const agentMs = Math.round(performance.now() - this.#startedAt);
       this.#release = hello.release;

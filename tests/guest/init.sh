@@ -2,6 +2,8 @@
 # PID 1 of the guest: mounts, loads the modules, unpacks the staged tree into memory and keeps the agent running.
 # Everything lives in memory, because the 9p share is dead after a suspend to RAM.
 export PATH=/bin HOME=/root TERM=linux
+# As on any machine: DPDK loads nothing from below a directory that everybody may write to.
+chmod 755 /
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev

@@ -39,8 +39,13 @@ export async function rootOutput(command: string): Promise<string> {
  * RAM ends the share, and it.
  */
 export function packageProgram(name: string, path: string): string {
-  const libraries = `/share/${name}/usr/lib/x86_64-linux-gnu`;
-  return `${libraries}/ld-linux-x86-64.so.2 --library-path ${libraries} /share/${name}${path}`;
+  const libraries = packageFiles(name, "/usr/lib/x86_64-linux-gnu");
+  return `${libraries}/ld-linux-x86-64.so.2 --library-path ${libraries} ${packageFiles(name, path)}`;
+}
+
+/** Where a file of a suite's packages lies in the guest. */
+export function packageFiles(name: string, path: string): string {
+  return `/share/${name}${path}`;
 }
 
 /** Runs one QMP command on the host. */

@@ -121,8 +121,9 @@ function backends(files: MachineFiles): string[][] {
 /** QEMU's arguments; `interactive` wires the console to the terminal. */
 export function machineArguments(files: MachineFiles, options: MachineOptions, interactive: boolean): string[] {
   const { iommu = true, intremap = true, memoryMegabytes = 1024 } = options;
-  // On a busy host the kernel's check of its timer may see no tick in time, and would panic.
-  const append = `console=ttyS0 panic=-1 quiet no_timer_check no_console_suspend intel_iommu=${iommu ? "on" : "off"} ${options.append ?? ""}`;
+  // On a busy machine the kernel takes late ticks for a broken timer, and an emulated clock for an unstable one.
+  const clocks = "no_timer_check tsc=reliable";
+  const append = `console=ttyS0 panic=-1 quiet ${clocks} no_console_suspend intel_iommu=${iommu ? "on" : "off"} ${options.append ?? ""}`;
   const words: string[][] = [
     ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
     ["-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", String(memoryMegabytes)],

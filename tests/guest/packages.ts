@@ -46,7 +46,7 @@ export const GROUPS: Readonly<Record<GroupName, PackageGroup>> = {
   dpdk: {
     name: "dpdk",
     packages: ["dpdk-dev"],
-    unpack: /^(dpdk-dev_|(?!libdpdk-dev|libpython)(lib|zlib1g_)(?!.*-dev_))/,
+    unpack: /^(dpdk-dev_|ibverbs-providers_|(?!libdpdk-dev|libpython)(lib|zlib1g_)(?!.*-dev_))/,
   },
   kernelSource: { name: "kernel-source", packages: ["linux-source"], unpack: /^linux-source/ },
   kernelTools: {

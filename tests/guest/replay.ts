@@ -60,6 +60,10 @@ export class Replay {
       this.#entered = event.name;
       return;
     }
+    if (event.type === "diagnostic") {
+      void this.#root.context.then((context) => context.diagnostic(event.message));
+      return;
+    }
     if (event.type === "start") {
       const parent = this.#nodes.get(event.parent ?? 0) ?? this.#root;
       this.#nodes.set(event.id, start(parent, event.name));

@@ -11,6 +11,8 @@ export type InnerEvent =
   | { readonly type: "start"; readonly id: number; readonly parent: number | undefined; readonly name: string }
   | ({ readonly type: "end"; readonly id: number } & InnerEnd)
   | { readonly type: "failed"; readonly id: number; readonly failure: string }
+  /** What a test has to say besides. */
+  | { readonly type: "diagnostic"; readonly message: string }
   /** From preload.ts. */
   | { readonly type: "enter"; readonly name: string };
 
@@ -46,6 +48,11 @@ function translate(event: TestEvent): InnerEvent | undefined {
     }
     case "test:fail":
       return { type: "failed", id: event.data.testId, failure: inspect(event.data.details.error.cause, { depth: 6 }) };
+    case "test:diagnostic": {
+      const { message, line, column } = event.data;
+      // The counts of the run stand at the file's first byte.
+      return line === 1 && column === 1 ? undefined : { type: "diagnostic", message };
+    }
     default:
       return undefined;
   }

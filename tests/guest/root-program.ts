@@ -9,32 +9,31 @@ export interface RootProgram extends AsyncDisposable {
   output(): Promise<string>;
   /** Waits until what it said matches; throws with all of it where it ended instead. */
   says(pattern: RegExp): Promise<RegExpExecArray>;
-  /** Ends it with a signal and waits until it has ended; returns what it said. */
-  end(signal?: string): Promise<string>;
+  /** Writes a line to its standard input. */
+  tell(line: string): Promise<void>;
+  /** Waits until it has ended; returns what it said. */
+  ended(): Promise<string>;
 }
 
 /** Starts `path` of the packages `name`; disposal kills it. */
-export async function startRootProgram(
-  name: string,
-  path: string,
-  words: readonly string[],
-  input = "/dev/null",
-): Promise<RootProgram> {
+export async function startRootProgram(name: string, path: string, words: readonly string[]): Promise<RootProgram> {
   const log = `/tmp/root-program-${process.pid}-${started++}`;
-  const command = `${packageProgram(name, path)} ${words.join(" ")} < ${input} > ${log} 2>&1 & echo $!`;
-  const pid = Number((await rootOutput(command)).trim());
+  const input = `${log}.input`;
+  // Open for both ways its input never ends.
+  const command = `${packageProgram(name, path)} ${words.join(" ")} <> ${input} > ${log} 2>&1 & echo $!`;
+  const pid = Number((await rootOutput(`mkfifo ${input}; ${command}`)).trim());
   const output = (): Promise<string> => rootOutput(`cat ${log}`);
   const look = async (): Promise<{ readonly lives: boolean; readonly text: string }> => {
     const { code, stdout } = await asRoot(`kill -0 ${pid} 2> /dev/null; lives=$?; cat ${log}; exit $lives`);
     return { lives: code === 0, text: stdout };
   };
-  const end = async (signal = "TERM"): Promise<string> => {
-    const { stdout } = await asRoot(`kill -${signal} ${pid}; while kill -0 ${pid}; do sleep 0.05; done; cat ${log}`);
-    return stdout;
-  };
+  const ended = (): Promise<string> => rootOutput(`while kill -0 ${pid}; do sleep 0.05; done; cat ${log}`);
   return {
     output,
-    end,
+    ended,
+    tell: async (line) => {
+      await asRoot(`cat > ${input}`, `${line}\n`);
+    },
     async says(pattern) {
       for (;;) {
         const { lives, text } = await look();
@@ -45,8 +44,9 @@ export async function startRootProgram(
       }
     },
     async [Symbol.asyncDispose]() {
-      await end("KILL");
-      await asRoot(`rm -f ${log}`);
+      await asRoot(`kill -KILL ${pid}`);
+      await ended();
+      await asRoot(`rm -f ${log} ${input}`);
     },
   };
 }

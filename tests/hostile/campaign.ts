@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { writeSync } from "node:fs";
 import { Attacker, type AttackerCounts } from "./attacker.ts";
 import { Bystander } from "./bystander.ts";
+import { Companion } from "./companion.ts";
 import { DescriptorSupply } from "./descriptor-supply.ts";
 import { putDeviceData, putDriverData } from "./driver-data.ts";
 import { GuardedMemory, IOVA_BASE, WRITABLE } from "./guarded-memory.ts";
@@ -32,6 +33,8 @@ export interface CampaignOptions {
   readonly progress?: (line: string) => void;
   /** Pages of the large file that hold what a driver would leave there. */
   readonly ramPages?: readonly number[];
+  /** Whether a client that behaves is at the function that is attacked. */
+  readonly companion?: boolean;
 }
 
 /** `batch` gives the sequences of each batch and the device that they are for. */
@@ -39,10 +42,10 @@ export async function campaign(
   seed: number,
   batches: number,
   batch: (index: number, random: Random) => { readonly device: string; readonly sequences: readonly Sequence[] },
-  { progress = () => undefined, ramPages = [] }: CampaignOptions = {},
+  { progress = () => undefined, ramPages = [], companion = false }: CampaignOptions = {},
 ): Promise<CampaignReport> {
   const random = new Random(seed);
-  await using serving = await Serving.start({ clientTimeoutMs: CLIENT_TIMEOUT_MS });
+  await using serving = await Serving.start({ clientTimeoutMs: CLIENT_TIMEOUT_MS, openings: companion ? 2 : 1 });
   using memory = new GuardedMemory(random);
   using supply = new DescriptorSupply(memory.fd, (ram) => {
     for (const page of ramPages) {
@@ -77,7 +80,7 @@ export async function campaign(
       scribble,
     });
     try {
-      attacker.run(sequences);
+      runBeside(companion ? serving.socket(device) : undefined, () => attacker.run(sequences));
       memory.check();
       const health = await serving.idle(1);
       assert.deepEqual(health.failures, [], "a model threw something that is no refusal");
@@ -110,6 +113,13 @@ export async function campaign(
     residentMiB: history.map(({ residentBytes }) => Math.round(residentBytes / MIB)),
     heapMiB: history.map(({ heapBytes }) => Math.round(heapBytes / MIB)),
   };
+}
+
+/** Runs with a client that behaves at the function that is attacked, where there is a path to it. */
+function runBeside(path: string | undefined, run: () => void): void {
+  using companion = path === undefined ? undefined : new Companion(path);
+  run();
+  companion?.leave();
 }
 
 /** What is in use after the last batches is no more than after the first, give or take what an allocator keeps. */

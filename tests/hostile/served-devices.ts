@@ -24,6 +24,7 @@ export interface Health {
 interface ServingOptions {
   readonly folder: string;
   readonly clientTimeoutMs?: number;
+  readonly openings?: number;
 }
 
 /** `socket`, `anon_inode:[eventfd]`, paths: what is open, without numbers that differ each time. */
@@ -49,6 +50,7 @@ async function main(options: ServingOptions): Promise<void> {
     pristine.set(name, Buffer.from(fn.config.save()));
     const server = await serve(fn, join(options.folder, name), {
       clientTimeoutMs: options.clientTimeoutMs ?? 2000,
+      openings: options.openings ?? 1,
       onEvent: (event) => {
         if (event.type === "fault") {
           faults++;

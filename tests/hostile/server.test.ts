@@ -30,6 +30,20 @@ test(`generated sequences (seed ${SEED})`, async (t) => {
   t.diagnostic(JSON.stringify(report));
 });
 
+test(`generated sequences at functions that a client has that behaves (seed ${SEED})`, async (t) => {
+  const arbitraries = DEVICES.map((device) => ({ device, arbitrary: sequencesFor(device) }));
+  const report = await campaign(
+    SEED + 1,
+    scaled(5, 300),
+    (index) => {
+      const { device, arbitrary } = arbitraries[index % arbitraries.length] as (typeof arbitraries)[number];
+      return { device, sequences: fc.sample(arbitrary, { numRuns: SEQUENCES_PER_BATCH, seed: SEED - index }) };
+    },
+    { progress: say, companion: true },
+  );
+  t.diagnostic(JSON.stringify(report));
+});
+
 test(`recorded sessions of QEMU, changed here and there (seed ${SEED})`, async (t) => {
   const recording = readRecording();
   const devices = [...new Set(recording.map(({ device }) => device))];

@@ -24,7 +24,9 @@ export class Serving implements AsyncDisposable {
     child.stderr?.setEncoding("utf8").on("data", (text: string) => (this.#errors = (this.#errors + text).slice(-8000)));
   }
 
-  static async start(options: { readonly clientTimeoutMs?: number } = {}): Promise<Serving> {
+  static async start(
+    options: { readonly clientTimeoutMs?: number; readonly openings?: number } = {},
+  ): Promise<Serving> {
     const folder = mkdtempSync(join(tmpdir(), "ring3-hostile-"));
     const child = fork(join(import.meta.dirname, "served-devices.ts"), [JSON.stringify({ folder, ...options })], {
       execArgv: ["--expose-gc"],

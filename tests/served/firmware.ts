@@ -5,7 +5,7 @@ import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { lock, type Progress } from "../guest/cache.ts";
+import { guestLane, lock, type Progress } from "../guest/cache.ts";
 import { listenOnce } from "../guest/guest.ts";
 import { GROUPS, packageRoot } from "../guest/packages.ts";
 import { Qmp } from "../guest/qmp.ts";
@@ -34,11 +34,11 @@ export class Firmware implements AsyncDisposable {
     qemu.stderr?.setEncoding("utf8").on("data", (text: string) => (this.#errors += text));
   }
 
-  /** Starts a machine with `devices` (QEMU's arguments); one machine of any kind runs at a time. */
+  /** Starts a machine with `devices` (QEMU's arguments); one machine of any kind runs at a time in a lane. */
   static async start(devices: readonly string[], progress: Progress): Promise<Firmware> {
     const root = await packageRoot(GROUPS.qemu, progress);
     await using cleanUp = new AsyncDisposableStack();
-    cleanUp.use(await lock("guest", () => progress("waiting for another guest to end")));
+    cleanUp.use(await lock(guestLane(), () => progress("waiting for another guest to end")));
     const directory = mkdtempSync(join(tmpdir(), "ring3-firmware-"));
     cleanUp.defer(() => rmSync(directory, { recursive: true, force: true }));
     using monitor = listenOnce(join(directory, "qmp"));

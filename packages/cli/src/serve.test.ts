@@ -5,7 +5,9 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
+import { setImmediate } from "node:timers/promises";
 import { promisify } from "node:util";
+import { connect } from "../../ring3/src/vfio-user/index.ts";
 import { captured } from "./captured-run.ts";
 
 const main = join(import.meta.dirname, "main.ts");
@@ -136,6 +138,23 @@ test("a virtio disk shows itself as one", { timeout: 60_000 }, async (t) => {
   const { stdout } = await captured(["info", `vfio-user:${socket}`, "--json"]);
   const { interrupts } = JSON.parse(stdout) as { interrupts: { msix: number } };
   assert.equal(interrupts.msix, 3);
+  assert.equal(await server.end(), 0);
+});
+
+test("several clients of one user, and a line of those who wait", { timeout: 60_000 }, async (t) => {
+  const directory = place(t);
+  const [socket, log] = [join(directory, "edu.sock"), join(directory, "log")];
+  const server = await serve(t, "edu", "--socket", socket, "--openings", "2", "--queue", "1", "--log", log);
+  const [first, second] = [await connect(socket), await connect(socket)];
+  const third = connect(socket, { waitMs: 60_000 });
+  while (!readFileSync(log, "utf8").includes('"event":"waiting"')) await setImmediate();
+  const { status, stderr } = await captured(["info", `vfio-user:${socket}`]);
+  assert.deepEqual([status, /in use by pid \d+ .* 2 clients/.test(stderr)], [5, true], `${status} ${stderr}`);
+  await first[Symbol.asyncDispose]();
+  await using last = await third;
+  assert.deepEqual([second.identity.deviceId, last.identity.deviceId], [0x11e8, 0x11e8]);
+  await second[Symbol.asyncDispose]();
+  assert.equal(last.config.read32(0), 0x11e8_1234);
   assert.equal(await server.end(), 0);
 });
 

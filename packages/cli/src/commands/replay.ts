@@ -36,7 +36,14 @@ export const replay: Command = command({
   ],
   run: async ({ operands: [file = ""], options }, context) => {
     const path = socketPath(options.socket);
-    const plain = { state: undefined, "keep-state": false, "no-twin-socket": false, "trust-unsealed-memory": false };
+    const plain = {
+      openings: 1n,
+      queue: 0n,
+      state: undefined,
+      "keep-state": false,
+      "no-twin-socket": false,
+      "trust-unsealed-memory": false,
+    };
     const settings = await serverSettings(
       { ...options, ...plain, "log-messages": false, trace: undefined, faults: undefined },
       context,

@@ -58,6 +58,8 @@ test("the least that a configuration says, and what holds then", () => {
     lockLimit: undefined,
     maps: 65_535,
     openings: 1,
+    queue: 0,
+    queueSeconds: 30,
     allowWithoutReset: false,
     trace: undefined,
     removalSeconds: 10,

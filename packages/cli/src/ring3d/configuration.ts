@@ -40,6 +40,9 @@ export interface FunctionSettings {
   readonly maps: number;
   /** Clients of one user at a time. */
   readonly openings: number;
+  /** Users who may wait for it, and for how long. */
+  readonly queue: number;
+  readonly queueSeconds: number;
   /** Who may have the kernel's own descriptors. */
   readonly handOver: UserSet;
   readonly allowWithoutReset: boolean;
@@ -135,6 +138,12 @@ const FUNCTION = {
   "lock-limit": { kind: bytes(4096), description: "memory that a user may have locked for DMA" },
   maps: { kind: integer(1, 65_535), description: "mappings that a user may have", initial: 65_535 },
   openings: { kind: integer(1, 16), description: "programs of one user that may have it open at a time", initial: 1 },
+  queue: {
+    kind: integer(0, 64),
+    description: "users who may wait while another one has it; others are refused at once",
+    initial: 0,
+  },
+  "queue-seconds": { kind: integer(1, 86_400), description: "how long one may wait", initial: 30 },
   "hand-over": {
     kind: list(userWord),
     description: "users who may have the kernel's own descriptors: full speed, and no rules (docs/ring3d-notices.md)",
@@ -246,6 +255,8 @@ function read(value: unknown, path: string, directory: UserDirectory, report: Re
       lockLimit: given["lock-limit"],
       maps: given.maps,
       openings: given.openings,
+      queue: given.queue,
+      queueSeconds: given["queue-seconds"],
       handOver: UserSet.read(given["hand-over"] ?? [], directory, (message, index) =>
         report({ path: [...at, "hand-over", index], message }),
       ),

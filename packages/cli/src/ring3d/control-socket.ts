@@ -1,7 +1,7 @@
 // The control socket of ring3d, for administrators: who they are the kernel says, whatever the socket's permissions are.
 import type { Socket } from "node:net";
 import { userName } from "ring3/host";
-import { ServerSocket, UnixListener, type FileDescriptor } from "ring3/linux";
+import { listenAt } from "ring3/linux";
 import { version } from "../run.ts";
 import { UsageError } from "../usage-error.ts";
 import { type ConnectionHost, ControlConnection } from "./control-connection.ts";
@@ -21,8 +21,8 @@ import type { FunctionStatus, Requester, Service } from "./service-interface.ts"
 export interface ControlOptions {
   /** A group whose members may control the service besides root and its own user. */
   readonly group?: { readonly gid: number; readonly name: string } | undefined;
-  /** A socket that the service manager listens at; it stays when the service ends. The path is made otherwise. */
-  readonly inherited?: FileDescriptor | undefined;
+  /** Number of a descriptor that listens at the path already, as systemd passes one; the path stays when the service ends. */
+  readonly listenFd?: number | undefined;
   readonly nameOf?: NameOf;
   /** How long an administrator may say nothing, in milliseconds; 10,000 by default. */
   readonly silenceMs?: number;
@@ -38,7 +38,7 @@ const MAXIMUM_OF_A_USER = 16;
 const MAXIMUM_STRANGERS = 8;
 const STRANGER_MS = 1000;
 
-/** Answers administrators at `path` until disposed. Throws `SOCKET_IN_USE`, `SOCKET_PATH_TAKEN`. */
+/** Answers administrators at `path` until disposed. Throws `SOCKET_IN_USE`, `SOCKET_PATH_TAKEN` or `LISTEN_FD_INVALID`. */
 export function serveControl(service: Service, path: string, options: ControlOptions = {}): Promise<AsyncDisposable> {
   return new Promise((resolve) => resolve(new ControlSocket(service, path, options)));
 }
@@ -58,16 +58,11 @@ class ControlSocket implements AsyncDisposable {
     this.#service = service;
     this.#options = options;
     this.#nameOf = options.nameOf ?? userName;
-    const { inherited, group } = options;
-    const listener =
-      inherited === undefined
-        ? this.#resources.use(
-            new ServerSocket(path, {
-              mode: group === undefined ? 0o600 : 0o660,
-              owner: group === undefined ? undefined : { uid: process.geteuid?.() ?? 0, gid: group.gid },
-            }),
-          ).listener
-        : this.#resources.use(new UnixListener(inherited));
+    const { listenFd, group } = options;
+    const permissions =
+      group === undefined ? {} : { mode: 0o660, owner: { uid: process.geteuid?.() ?? 0, gid: group.gid } };
+    const place = listenAt(path, listenFd === undefined ? permissions : { listenFd });
+    const { listener } = this.#resources.use(place);
     this.#resources.use(acceptPeers(listener, (stream, peer) => this.#connected(stream, peer)));
   }
 

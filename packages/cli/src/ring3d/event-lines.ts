@@ -66,7 +66,9 @@ function factsOf(event: ServiceEvent, present: PresentUsers, nameOf: NameOf): Ev
   const named = <P extends Person>(person: P): P & { readonly user: string | undefined } => {
     return { ...person, user: nameOf(person.uid) };
   };
-  const { type: _type, ...facts } = event;
+  const { type: _type, ...others } = event;
+  // In front, as people read it.
+  const facts = "function" in others ? Object.assign({ function: others.function }, others) : others;
   switch (event.type) {
     case "opened":
     case "closed":

@@ -79,8 +79,22 @@ function beginning(
 }
 
 function service(settings: FunctionSettings): string[] {
-  const { socket, users, rules, hide, trap, ranges, lockLimit, maps, openings, handOver, trace, removalSeconds } =
-    settings;
+  const {
+    socket,
+    users,
+    rules,
+    hide,
+    trap,
+    ranges,
+    lockLimit,
+    maps,
+    openings,
+    queue,
+    queueSeconds,
+    handOver,
+    trace,
+    removalSeconds,
+  } = settings;
   const lendable = handOver.toString();
   const trapped = trap === true ? "all BARs" : trap === false ? "" : trap.map((bar) => `BAR ${bar}`).join(", ");
   return [
@@ -95,6 +109,7 @@ function service(settings: FunctionSettings): string[] {
       : `a user may lock ${lockLimit} bytes of memory, in ${maps} maps`,
     `a user gets ${removalSeconds} s to let go when the function is wanted back`,
     ...(openings === 1 ? [] : [`${openings} programs of one user may have it open at a time`]),
+    ...(queue === 0 ? [] : [`${queue} users may wait for it, ${queueSeconds} s at most`]),
     ...(lendable === "" ? [] : [`${lendable} may have the kernel's own descriptors of it, behind no rules`]),
     ...(trace === undefined ? [] : [`every access is recorded in ${trace}`]),
     ...(settings.allowWithoutReset ? ["is served even if it cannot be reset: users find what others left"] : []),

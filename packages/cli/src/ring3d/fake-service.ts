@@ -108,6 +108,7 @@ export const EVERY_EVENT: { readonly [T in ServiceEvent["type"]]: ServiceEvent &
   failed: { type: "failed", function: "disk", reason: "the reset did not end: power the machine down" },
   opened: { type: "opened", function: "disk", pid: 4711, uid: 1000, gid: 1000 },
   closed: { type: "closed", function: "disk", pid: 4711, uid: 1000, reason: "the client hung up" },
+  waiting: { type: "waiting", function: "disk", pid: 4712, uid: 1001, ahead: 0 },
   refused: { type: "refused", function: "disk", pid: 4712, uid: 1001, reason: "uid 1001 is not among its users" },
   rule: { type: "rule", function: "disk", rule: "config-write", place: "BAR0", description: "0x1000 was not written" },
   "dma-refused": { type: "dma-refused", function: "disk", iova: 2 ** 47, size: 4096, reason: "the limit is reached" },

@@ -1,7 +1,7 @@
 // What the users of one function are told about it, and what their replies come to: an error goes through the stages of the
 // kernel's recovery, a removal through its grace time.
 import { type ErrorStage, type ErrorVote, type NoticeBroker, outcomeText } from "ring3/notices";
-import type { FunctionEvent } from "./managed-function.ts";
+import type { FunctionEvent } from "./function-needs.ts";
 
 /** What notices lead to. */
 export interface NoticeActions {

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { open, type PciFunction } from "ring3";
 import { bind, type Host, isVfioDriver, readFunction, unbind } from "ring3/host";
 import { listDescriptors, openVfioDescriptors } from "ring3/vfio";
-import type { Hardware } from "./managed-function.ts";
+import type { Hardware } from "./function-needs.ts";
 import type { Lease } from "./service-interface.ts";
 
 /** The functions of this machine, for the service whose notes are in `directory`. */

@@ -1,46 +1,24 @@
 // One function of the service through its life: taken from its driver, opened, put behind rules, served to one user after
 // another, tried again when something fails, and given back. What it needs of the machine comes from outside.
+import { setTimeout } from "node:timers/promises";
 import { type PciFunction, Ring3Error } from "ring3";
-import { linux, type MediatedFunction, type MediationObserver, mediate, strict, vfio2010 } from "ring3/mediation";
-import type { NoticeBroker } from "ring3/notices";
+import { type MediatedFunction, type MediationObserver, mediate } from "ring3/mediation";
 import { type ConnectingPeer, type FunctionServer, type ServerEvent, serve } from "ring3/vfio-user";
 import type { FunctionSettings } from "./configuration.ts";
+import type { Hardware, ManagedOptions } from "./function-needs.ts";
 import { FunctionNotices } from "./function-notices.ts";
+import { mediationOptions, sameService } from "./function-rules.ts";
+import { FunctionSessions, type Session } from "./function-sessions.ts";
 import { socketAccess } from "./function-socket.ts";
 import { beginTrace, type FunctionTrace } from "./function-trace.ts";
-import type { FunctionState, FunctionStatus, Lease, ServiceEvent, UserPeer, UserSession } from "./service-interface.ts";
+import type { FunctionState, FunctionStatus, Lease, UserPeer, UserSession } from "./service-interface.ts";
 
-const RULES = { strict, linux, "vfio-2010": vfio2010 };
 /** Pauses between attempts, in milliseconds: doubled from the first to the last. */
 const FIRST_RETRY_MS = 1000;
 const LAST_RETRY_MS = 60_000;
-
-/** What a function of the service needs of the machine. */
-export interface Hardware {
-  /**
-   * Takes the function from its driver, unless VFIO has it already; tells whether it did. It is noted, so that what a service
-   * that was killed has taken is given back.
-   */
-  take(address: string): Promise<boolean>;
-  /** Gives it back to the driver that had it, if it was taken; tells whether it was. */
-  giveBack(address: string): Promise<boolean>;
-  open(address: string, options: { readonly removalGraceMs: number }): Promise<PciFunction>;
-  /** Opens the kernel's descriptors of a function that is not open, to be given away. */
-  lend(address: string): Pick<Lease, "backend" | "descriptors">;
-}
-
-export interface ManagedOptions {
-  readonly hardware: Hardware;
-  /** Without the name of the function. */
-  readonly emit: (event: FunctionEvent) => void;
-  /** Tells users what is about to happen. */
-  readonly notices: NoticeBroker;
-  /** The descriptor of a function's socket where somebody else listens already, as systemd does. */
-  readonly listenFd?: ((name: string) => number | undefined) | undefined;
-}
-
-type Without<E, K extends string> = E extends unknown ? Omit<E, K> : never;
-export type FunctionEvent = Without<Extract<ServiceEvent, { readonly function: string }>, "function">;
+/** How long letting go may take once the grace time is over; then the function is closed, whatever its users do. */
+const LET_GO_MS = 2000;
+const HELD_PAUSE_MS = 200;
 
 /** What there is while a function is served. */
 interface Served {
@@ -50,11 +28,6 @@ interface Served {
   readonly resources: AsyncDisposableStack;
 }
 
-/** A user, and that it is known to have the function. */
-interface Session extends UserSession {
-  readonly opening: Disposable;
-}
-
 export class ManagedFunction {
   #settings: FunctionSettings;
   /** What is to hold once its present user has left. */
@@ -62,7 +35,7 @@ export class ManagedFunction {
   readonly #hardware: Hardware;
   readonly #emit: ManagedOptions["emit"];
   readonly #options: ManagedOptions;
-  readonly #sessions: Session[] = [];
+  readonly #sessions: FunctionSessions = new FunctionSessions();
   readonly #notices: FunctionNotices;
   #served: Served | undefined;
   #state: "starting" | "up" | "failed" | "removed" | "stopping" = "starting";
@@ -94,11 +67,6 @@ export class ManagedFunction {
     return this.#next ?? this.#settings;
   }
 
-  /** Those who use it now. */
-  get users(): readonly UserSession[] {
-    return this.#sessions.map(({ pid, uid, gid, sinceMs }) => ({ pid, uid, gid, sinceMs }));
-  }
-
   get status(): FunctionStatus {
     const { name, address, socket, rules, lockLimit } = this.#settings;
     const served = this.#served;
@@ -110,8 +78,8 @@ export class ManagedFunction {
       reason: served?.mediated.spoilt?.message ?? this.#reason,
       ids: this.#ids,
       rules,
-      users: this.users,
-      waiting: 0,
+      users: this.#sessions.users,
+      waiting: served?.server.statistics.waiting ?? 0,
       lockedBytes: served?.mediated.lockedBytes ?? 0,
       lockLimit,
       trace: this.#trace?.file,
@@ -133,7 +101,7 @@ export class ManagedFunction {
 
   /** Takes the function from its users; resolves with them, once it is reset. */
   async kick(reason: string): Promise<readonly UserSession[]> {
-    const { users } = this;
+    const { users } = this.#sessions;
     this.#wantedBack?.();
     await this.#served?.server.disconnect(reason);
     return users;
@@ -148,8 +116,8 @@ export class ManagedFunction {
           errno: "EACCES",
         });
       }
-      if (this.#state !== "up" || this.#sessions.length > 0) {
-        const [user] = this.#sessions;
+      if (this.#state !== "up" || this.#sessions.count > 0) {
+        const [user] = this.#sessions.users;
         const why = user === undefined ? this.#stateNow() : `in use by pid ${user.pid} (uid ${user.uid})`;
         throw new Ring3Error("FUNCTION_BUSY", `${name} is ${why}`, { errno: "EBUSY" });
       }
@@ -161,11 +129,9 @@ export class ManagedFunction {
         await this.#attempt();
         throw error;
       }
-      const { pid, uid, gid } = peer;
-      const session = { pid, uid, gid, sinceMs: Date.now(), opening: new DisposableStack() };
-      this.#sessions.push(session);
+      const session = this.#sessions.begin(peer, new DisposableStack());
       this.#wantedBack = wantedBack;
-      this.#emit({ type: "fds-handed", pid, uid });
+      this.#emit({ type: "fds-handed", pid: peer.pid, uid: peer.uid });
       return { address, ...lent, [Symbol.asyncDispose]: () => this.#inTurn(() => this.#returned(session)) };
     });
   }
@@ -199,7 +165,7 @@ export class ManagedFunction {
     if (sameService(this.#settings, settings)) {
       this.#settings = settings;
       this.#next = undefined;
-      if (this.#sessions.some(({ uid, gid }) => !settings.users.has(uid, gid))) {
+      if (this.#sessions.users.some(({ uid, gid }) => !settings.users.has(uid, gid))) {
         void this.kick("it may not use the function any more");
       }
       return "changed";
@@ -207,7 +173,7 @@ export class ManagedFunction {
     // Who may come in counts in the meantime, too.
     this.#settings = { ...this.#settings, users: settings.users };
     this.#next = settings;
-    if (this.#sessions.length > 0) return "deferred";
+    if (this.#sessions.count > 0) return "deferred";
     void this.#inTurn(() => this.#serveAnew());
     return "changed";
   }
@@ -232,7 +198,8 @@ export class ManagedFunction {
   }
 
   async #attempt(): Promise<void> {
-    if (this.#state === "stopping") return;
+    // What is lent comes back by itself.
+    if (this.#state === "stopping" || this.#wantedBack !== undefined) return;
     clearTimeout(this.#timer);
     this.#timer = undefined;
     try {
@@ -253,19 +220,24 @@ export class ManagedFunction {
   }
 
   async #bringUp(): Promise<void> {
-    const { name, address, bind, socket, trace, removalSeconds } = this.#settings;
+    const { name, address, bind, socket, openings, queue, queueSeconds, trace, removalSeconds } = this.#settings;
     this.#state = "starting";
     if (bind && (await this.#hardware.take(address))) this.#emit({ type: "bound", address });
     await using resources = new AsyncDisposableStack();
-    const real = resources.use(await this.#hardware.open(address, { removalGraceMs: removalSeconds * 1000 }));
+    const real = resources.use(
+      await this.#hardware.open(address, { removalGraceMs: removalSeconds * 1000 + LET_GO_MS }),
+    );
     const { vendorId, deviceId, classCode } = real.identity;
     this.#ids = { vendorId, deviceId, classCode };
-    const mediated = resources.use(await mediate(real, this.#mediation()));
+    const mediated = resources.use(await mediate(real, mediationOptions(this.#settings, this.#observer())));
     if (trace !== undefined) this.#trace = beginTrace(mediated, trace);
-    const listenFd = this.#options.listenFd?.(name);
+    const listenFd = this.#options.listenFd?.(socket);
     const options = {
+      // Somebody else's socket has the permissions that its maker gave it.
       ...(listenFd === undefined ? socketAccess(this.#settings.users) : { listenFd }),
-      openings: this.#settings.openings,
+      openings,
+      queue,
+      queueMs: queueSeconds * 1000,
       admit: (peer: ConnectingPeer) => this.#admit(peer),
       onEvent: (event: ServerEvent) => this.#heard(event),
     };
@@ -276,21 +248,6 @@ export class ManagedFunction {
     const gone = (): void => this.#gone(served, `${name} was removed`);
     real.gone.addEventListener("abort", gone, { once: true });
     if (real.gone.aborted) gone();
-  }
-
-  #mediation(): Parameters<typeof mediate>[1] {
-    const { name, rules, hide, trap, ranges, lockLimit, maps, allowWithoutReset } = this.#settings;
-    return {
-      name,
-      rules: RULES[rules],
-      hide,
-      trap,
-      ranges,
-      maps,
-      ...(lockLimit === undefined ? {} : { lockedBytes: lockLimit }),
-      withoutReset: allowWithoutReset ? "allow" : "refuse",
-      observer: this.#observer(),
-    };
   }
 
   async #bringDown(): Promise<void> {
@@ -306,12 +263,19 @@ export class ManagedFunction {
   }
 
   async #giveBack(): Promise<void> {
-    const { address, bind } = this.#settings;
+    const { address, bind, removalSeconds } = this.#settings;
     if (!bind) return;
-    try {
-      if (await this.#hardware.giveBack(address)) this.#emit({ type: "given-back", address });
-    } catch (error) {
-      this.#failed(`it was not given back: ${error instanceof Error ? error.message : String(error)}`);
+    // Whoever had the kernel's descriptors was told to close them, and nothing tells when that is done.
+    const until = Date.now() + removalSeconds * 1000 + LET_GO_MS;
+    for (;;) {
+      try {
+        if (await this.#hardware.giveBack(address)) this.#emit({ type: "given-back", address });
+        return;
+      } catch (error) {
+        if ((error as { code?: unknown }).code === "FUNCTION_HELD" && Date.now() < until)
+          await setTimeout(HELD_PAUSE_MS);
+        else return this.#failed(`it was not given back: ${error instanceof Error ? error.message : String(error)}`);
+      }
     }
   }
 
@@ -333,7 +297,7 @@ export class ManagedFunction {
     if (this.#state === "stopping") return;
     this.#state = "failed";
     this.#reason = reason;
-    this.#timer = setTimeout(() => void this.start(), this.#retryMs);
+    this.#timer = globalThis.setTimeout(() => void this.start(), this.#retryMs);
     this.#retryMs = Math.min(this.#retryMs * 2, LAST_RETRY_MS);
   }
 
@@ -367,8 +331,9 @@ export class ManagedFunction {
       );
     }
     this.#notices.checkOpenable();
-    if (this.#state !== "up") {
-      throw new Ring3Error("FUNCTION_BUSY", `${name} is being taken out of service`, { errno: "EBUSY" });
+    // Whoever comes now would put off the new settings for as long as it stays.
+    if (this.#state !== "up" || (this.#next !== undefined && this.#sessions.count === 0)) {
+      throw new Ring3Error("FUNCTION_BUSY", `${name} is being set up anew; try again`, { errno: "EBUSY" });
     }
   }
 
@@ -376,18 +341,19 @@ export class ManagedFunction {
     switch (event.type) {
       case "connected": {
         const { pid, uid, gid } = event;
-        this.#sessions.push({ pid, uid, gid, sinceMs: Date.now(), opening: this.#notices.opened({ pid, uid }) });
+        this.#sessions.begin(event, this.#notices.opened(event));
         this.#emit({ type: "opened", pid, uid, gid });
         return;
       }
       case "disconnected": {
-        const at = this.#sessions.findIndex(({ pid }) => pid === event.pid);
-        const [session] = at < 0 ? [] : this.#sessions.splice(at, 1);
-        session?.opening[Symbol.dispose]();
+        const session = this.#sessions.end(event.pid);
         this.#emit({ type: "closed", pid: event.pid, uid: session?.uid ?? -1, reason: event.reason });
-        if (this.#sessions.length === 0) void this.#inTurn(() => this.#afterUser());
+        if (this.#sessions.count === 0) void this.#inTurn(() => this.#afterUser());
         return;
       }
+      case "waiting":
+        this.#emit({ type: "waiting", pid: event.pid, uid: event.uid, ahead: event.ahead });
+        return;
       case "refused":
         this.#emit({ type: "refused", pid: event.pid, uid: event.uid, reason: event.reason });
         return;
@@ -400,9 +366,7 @@ export class ManagedFunction {
 
   /** Whoever had the descriptors has given them back, or will have to: until then opening it again fails, and is tried again. */
   async #returned(session: Session): Promise<void> {
-    const at = this.#sessions.indexOf(session);
-    if (at < 0) return;
-    this.#sessions.splice(at, 1);
+    if (this.#sessions.end(session) === undefined) return;
     this.#wantedBack = undefined;
     this.#emit({ type: "closed", pid: session.pid, uid: session.uid, reason: "the descriptors were given back" });
     if (this.#next === undefined) await this.#attempt();
@@ -412,9 +376,9 @@ export class ManagedFunction {
   /** Nobody uses the function any more: what waited for that happens now. */
   async #afterUser(): Promise<void> {
     const served = this.#served;
-    if (served === undefined || this.#sessions.length > 0) return;
+    if (served === undefined || this.#sessions.count > 0) return;
     await served.mediated.settling;
-    if (this.#served !== served) return;
+    if (this.#served !== served || this.#sessions.count > 0) return;
     if (this.#removing) return;
     if (this.#next !== undefined) await this.#serveAnew();
     else if (served.mediated.spoilt !== undefined) this.#failed(served.mediated.spoilt.message);
@@ -448,14 +412,7 @@ export class ManagedFunction {
 
   #stateNow(): FunctionState {
     if (this.#state !== "up") return this.#state;
-    if (this.#sessions.length > 0) return "used";
+    if (this.#sessions.count > 0) return "used";
     return this.#served?.mediated.settling === undefined ? "ready" : "resetting";
   }
-}
-
-/** Whether two settings differ in nothing but who may use the function. */
-function sameService(one: FunctionSettings, other: FunctionSettings): boolean {
-  const plain = ({ users: _users, hide, ...rest }: FunctionSettings): string =>
-    JSON.stringify({ ...rest, hide: hide.map(({ name }) => name) });
-  return plain(one) === plain(other);
 }

@@ -1,21 +1,21 @@
 // The service as a process: functions, sockets, logs and signals put together, in the order in which they must begin and end.
 import { mkdirSync } from "node:fs";
-import { watchHost } from "ring3/host";
-import type { FileDescriptor } from "ring3/linux";
+import { userName, watchHost } from "ring3/host";
 import type { Context } from "../context.ts";
 import { takeHangup } from "../interruption.ts";
 import { machine } from "../machine.ts";
 import { openAuditLog } from "./audit-log.ts";
 import { type Configuration, RUNTIME_DIRECTORY, socketDirectories } from "./configuration.ts";
 import { serveControl } from "./control-socket.ts";
+import { type EventFacts, eventLines } from "./event-lines.ts";
+import { connectLogind, systemBus } from "./logind.ts";
+import { SleepGuard } from "./sleep-guard.ts";
 import { MachineHardware } from "./hardware.ts";
+import { statusText, tellManager } from "./manager-status.ts";
 import { serveMetrics } from "../serve/metrics-socket.ts";
 import { serviceMetrics } from "./service-metrics.ts";
 import { FunctionService } from "./service.ts";
-import type { ServiceEvent } from "./service-interface.ts";
-import { connectLogind, systemBus } from "./logind.ts";
-import { SleepGuard } from "./sleep-guard.ts";
-import { listenFds, notify } from "./systemd.ts";
+import { byPath, listenFds, notify } from "./systemd.ts";
 import { serveUsers } from "./users-socket.ts";
 
 export async function machineHardware(context: Context): Promise<MachineHardware> {
@@ -36,35 +36,29 @@ export async function runService(
   const hardware = await machineHardware(context);
   await using resources = new AsyncDisposableStack();
   const machineEvents = resources.use(await watchHost());
-  const inherited = resources.use(new InheritedSockets(context));
-  const service = new FunctionService(configuration, {
-    hardware,
-    reread,
-    machine: machineEvents,
-    // Each time that a function is served; the socket itself stays ours.
-    listenFd: (name) => inherited.get(name)?.duplicate().release(),
-  });
-  resources.use(service.on((event) => say(event, context)));
+  const { environment } = context;
+  const listenFd = byPath(listenFds(environment));
+  const service = new FunctionService(configuration, { hardware, reread, machine: machineEvents, listenFd });
+  resources.use(eventLines(service, (event, facts) => say(event, facts, context), { nameOf: userName }));
   const { audit, control, controlGroup, users, metrics } = configuration;
   // Two services with one control socket are one too many: the second ends here, before it touches a function.
-  resources.use(
-    await serveControl(service, control, { group: controlGroup, inherited: inherited.get("control")?.duplicate() }),
-  );
+  resources.use(await serveControl(service, control, { group: controlGroup, listenFd: listenFd(control) }));
   if (audit !== undefined) resources.use(openAuditLog(service, audit, { stderr: context.streams.stderr }));
   if (metrics !== undefined) {
     const counted = resources.use(serviceMetrics(service));
-    resources.use(await serveMetrics(metrics, () => counted.text()));
+    resources.use(await serveMetrics(metrics, () => counted.text(), { group: controlGroup?.gid }));
   }
   await giveBackLeftovers(configuration, hardware, context);
   resources.use(takeHangup(() => void service.reload(undefined).catch(() => undefined)));
   resources.defer(() => service.stop(reasonOf(context.signal)));
-  resources.use(serveUsers(users, service, { inherited: inherited.get("users")?.duplicate() }));
+  resources.use(serveUsers(users, service, { listenFd: listenFd(users) }));
   resources.use(guardSleep(service, context));
   await service.start();
-  notify(context.environment, { READY: 1, STATUS: `${configuration.functions.length} functions` });
+  resources.use(tellManager(service, environment));
+  notify(environment, { READY: 1, STATUS: statusText(service.functions()) });
   context.line({ event: "serving", pid: process.pid, functions: service.functions() }, () => "ring3d is ready");
   await aborted(context.signal);
-  notify(context.environment, { STOPPING: 1 });
+  notify(environment, { STOPPING: 1, STATUS: "giving functions back" });
 }
 
 /** Users are asked before the machine sleeps, where logind is. */
@@ -81,24 +75,6 @@ function guardSleep(service: FunctionService, context: Context): Disposable {
       }
     },
   });
-}
-
-/** Sockets at which systemd listens for us, by the names of their units. */
-class InheritedSockets implements Disposable {
-  readonly #sockets: Map<string, FileDescriptor>;
-
-  constructor({ environment }: Context) {
-    const passed = listenFds(environment);
-    this.#sockets = new Map([...passed].flatMap(([name, [first]]) => (first === undefined ? [] : [[name, first]])));
-  }
-
-  get(name: string): FileDescriptor | undefined {
-    return this.#sockets.get(name);
-  }
-
-  [Symbol.dispose](): void {
-    for (const socket of this.#sockets.values()) socket.close();
-  }
 }
 
 /** What a service before this one had taken, and this one's configuration does not name. */
@@ -120,15 +96,15 @@ async function giveBackLeftovers(
 }
 
 /** One line for people, as a journal shows it. */
-function say(event: ServiceEvent, context: Context): void {
-  if (context.json) return context.line(event, () => "");
-  const { type, ...facts } = event;
-  const name = "function" in facts ? `${facts.function}: ` : "";
-  const rest = Object.entries(facts).filter(([key, value]) => key !== "function" && value !== undefined);
-  const words = rest.map(
-    ([key, value]) => `${key} ${typeof value === "object" ? JSON.stringify(value) : String(value)}`,
-  );
-  context.streams.stderr.write(`${name}${type}${words.length === 0 ? "" : ` (${words.join(", ")})`}\n`);
+function say(event: string, { function: fn, ...facts }: EventFacts, context: Context): void {
+  if (context.json)
+    return context.line({ type: event, ...(fn === undefined ? {} : { function: fn }), ...facts }, () => "");
+  const name = typeof fn === "string" ? `${fn}: ` : "";
+  const words = Object.entries(facts).flatMap(([key, value]) => {
+    if (value === undefined) return [];
+    return [`${key} ${typeof value === "string" ? value : JSON.stringify(value)}`];
+  });
+  context.streams.stderr.write(`${name}${event}${words.length === 0 ? "" : ` (${words.join(", ")})`}\n`);
 }
 
 async function aborted(signal: AbortSignal): Promise<void> {

@@ -84,6 +84,14 @@ export type ServiceEvent =
       readonly reason: string;
     }
   | {
+      readonly type: "waiting";
+      readonly function: string;
+      readonly pid: number;
+      readonly uid: number;
+      /** How many wait before it. */
+      readonly ahead: number;
+    }
+  | {
       readonly type: "refused";
       readonly function: string;
       readonly pid: number;

@@ -33,6 +33,7 @@ const statistics: ServerStatistics = {
   },
   ...{
     clients: 1,
+    waiting: 0,
     connections: 1,
     refusals: 0,
     dmaMaps: 2,

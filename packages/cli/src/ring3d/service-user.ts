@@ -5,7 +5,8 @@ import { once } from "node:events";
 const PROGRAM = `
 import { connect } from "ring3/vfio-user";
 try {
-  const fn = await connect(process.env.SOCKET);
+  // A busy machine must not decide what happens first.
+  const fn = await connect(process.env.SOCKET, { timeoutMs: 600_000, waitMs: 600_000, removalGraceMs: 600_000 });
   fn.events.on("removal-requested", () => console.log("wanted back"));
   fn.gone.addEventListener("abort", () => { console.log("gone: " + fn.gone.reason.message); process.exit(0); });
   console.log("has it");

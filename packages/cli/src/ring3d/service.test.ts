@@ -9,7 +9,7 @@ import { EduDevice } from "ring3/devices/edu";
 import { NOTICE_KINDS, type NoticeAnswer, type NoticeKind } from "ring3/notices";
 import { type InProcessFunction, inProcess } from "ring3/virtual";
 import type { Configuration, FunctionSettings } from "./configuration.ts";
-import type { Hardware } from "./managed-function.ts";
+import type { Hardware } from "./function-needs.ts";
 import { FunctionService } from "./service.ts";
 import type { FunctionState, ServiceEvent } from "./service-interface.ts";
 import { ServiceUser } from "./service-user.ts";
@@ -43,13 +43,13 @@ class FakeHardware implements Hardware {
     return { backend: "iommufd", descriptors: [] };
   }
 
-  async open(address: string): Promise<PciFunction> {
+  async open(address: string, options: { readonly removalGraceMs: number }): Promise<PciFunction> {
     await Promise.resolve();
     const refusal = this.refusals.get(address);
     if (refusal !== undefined) throw refusal;
     const device = new EduDevice();
     this.devices.set(address, device);
-    const fn = inProcess(device);
+    const fn = inProcess(device, options);
     this.functions.set(address, fn);
     return fn;
   }
@@ -94,10 +94,12 @@ class Scene {
       lockLimit: undefined,
       maps: 100,
       openings: 1,
+      queue: 0,
+      queueSeconds: 30,
       handOver: users(),
       allowWithoutReset: false,
       trace: undefined,
-      removalSeconds: 10,
+      removalSeconds: 600,
       ...change,
     }));
     const control = join(this.place, "control.sock");
@@ -403,4 +405,18 @@ test("who may use what: each user sees its own", async (t) => {
     ["b", true],
   ]);
   assert.deepEqual(seen(uid + 2), []);
+});
+
+test("users wait in line where the configuration lets them", async (t) => {
+  const scene = new Scene(t, ["a"], { queue: 1 });
+  await scene.service.start();
+  using first = new ServiceUser(scene.socket("a"));
+  assert.equal(await first.says(), "has it");
+  using second = new ServiceUser(scene.socket("a"));
+  await scene.event((event) => event.type === "waiting" && event.pid === second.pid);
+  assert.equal(scene.service.functions()[0]?.waiting, 1);
+  using third = new ServiceUser(scene.socket("a"));
+  assert.match(await third.says(), /^refused: .*EBUSY/);
+  await first.leave();
+  assert.equal(await second.says(), "has it");
 });

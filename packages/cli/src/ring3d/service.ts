@@ -5,7 +5,8 @@ import { NoticeBroker, outcomeText, type SuspendOutcome } from "ring3/notices";
 import { nearest } from "../parse.ts";
 import { UsageError } from "../usage-error.ts";
 import type { Configuration } from "./configuration.ts";
-import { type Hardware, ManagedFunction } from "./managed-function.ts";
+import type { Hardware } from "./function-needs.ts";
+import { ManagedFunction } from "./managed-function.ts";
 import type {
   FunctionStatus,
   Lease,
@@ -29,8 +30,8 @@ export interface ServiceOptions {
   readonly notices?: NoticeBroker;
   /** What happens at the machine; without it functions that come back are found by trying. */
   readonly machine?: HostEvents | undefined;
-  /** Descriptors of functions' sockets at which somebody listened before the service began. */
-  readonly listenFd?: ((name: string) => number | undefined) | undefined;
+  /** Descriptors of sockets at which somebody listened before the service began, by path. */
+  readonly listenFd?: ((path: string) => number | undefined) | undefined;
 }
 
 const SPELLING: Readonly<Record<string, string>> = { controlGroup: "control-group", users: "users-socket" };

@@ -51,9 +51,9 @@ test("without a manager nobody is told, and that is no failure", (t) => {
 
 test("sockets for another process are not ours; variables that no manager writes are refused", () => {
   const others = { LISTEN_PID: "1", LISTEN_FDS: "1", LISTEN_FDNAMES: "control", PATH: "/bin" };
-  assert.equal(listenFds(others).size, 0);
+  assert.deepEqual(listenFds(others), []);
   assert.deepEqual(others, { PATH: "/bin" });
-  assert.equal(listenFds({}).size, 0);
+  assert.deepEqual(listenFds({}), []);
   for (const LISTEN_FDS of ["-1", "1e3", "99999", "x"]) {
     assert.throws(() => listenFds({ LISTEN_PID: "7", LISTEN_FDS }, 7), { code: "USAGE" });
   }
@@ -71,15 +71,26 @@ test("systemd's own activation: the control socket is there before the service, 
   writeFileSync(
     join(place, "service.mjs"),
     `import { readFileSync } from "node:fs";
+    import { basename } from "node:path";
     import { serveControl } from ${here("control-socket.ts")};
     import { FakeService, status } from ${here("fake-service.ts")};
-    import { listenFds } from ${here("systemd.ts")};
-    const fds = listenFds(process.env);
-    const [inherited] = fds.get("control") ?? [];
-    const flags = /^flags:\\s*(\\d+)/m.exec(readFileSync("/proc/self/fdinfo/" + inherited.number, "utf8"))[1];
-    const facts = { names: [...fds.keys()], others: fds.get("users")?.length, closesOnExec: (parseInt(flags, 8) & 0o2000000) !== 0,
-      left: Object.keys(process.env).filter((name) => name.startsWith("LISTEN_")) };
-    await serveControl(new FakeService(status(JSON.stringify(facts))), "/nowhere", { inherited });`,
+    import { byPath, listenFds } from ${here("systemd.ts")};
+    const passed = listenFds(process.env);
+    const find = byPath(passed);
+    const path = ${JSON.stringify(path)};
+    const closesOnExec = ({ number }) => {
+      const flags = /^flags:\\s*(\\d+)/m.exec(readFileSync("/proc/self/fdinfo/" + number, "utf8"))[1];
+      return (parseInt(flags, 8) & 0o2000000) !== 0;
+    };
+    const facts = {
+      sockets: passed.map(({ name, path, fd }) => [name, basename(path), closesOnExec(fd)]),
+      others: find("/elsewhere") ?? null,
+      left: Object.keys(process.env).filter((name) => name.startsWith("LISTEN_")),
+    };
+    const service = new FakeService(status(JSON.stringify(facts)));
+    // A first user of the socket ends, and the next one finds it again.
+    await (await serveControl(service, path, { listenFd: find(path) }))[Symbol.asyncDispose]();
+    await serveControl(service, path, { listenFd: find(path) });`,
   );
   const sockets = [path, join(place, "users.sock"), join(place, "more.sock")].flatMap((socket) => ["--listen", socket]);
   const words = [...sockets, "--fdname=control:users:users", process.execPath, join(place, "service.mjs")];
@@ -100,9 +111,12 @@ test("systemd's own activation: the control socket is there before the service, 
   client.destroy();
   const { result } = JSON.parse(String(answer)) as { result: { functions: { name: string }[] } };
   assert.deepEqual(JSON.parse(result.functions[0]?.name ?? ""), {
-    names: ["control", "users"],
-    others: 2,
-    closesOnExec: true,
+    sockets: [
+      ["control", "control.sock", true],
+      ["users", "users.sock", true],
+      ["users", "more.sock", true],
+    ],
+    others: null,
     left: [],
   });
 });
@@ -115,10 +129,14 @@ const analyzed = { skip: hasAnalyze ? false : "systemd-analyze is not installed"
 function installed(t: TestContext): { service: string; sockets: string[] } {
   const place = directory(t);
   for (const name of readdirSync(UNITS)) {
-    const text = readFileSync(join(UNITS, name), "utf8").replaceAll(/^(Exec\w+)=ring3d? /gm, `$1=${process.execPath} `);
-    writeFileSync(join(place, name), text);
+    const text = readFileSync(join(UNITS, name), "utf8").replaceAll(
+      /^(Exec\w+=-?)ring3d? /gm,
+      `$1${process.execPath} `,
+    );
+    // A template is looked at as an instance of it.
+    writeFileSync(join(place, name.replace("@.", "@disk.")), text);
   }
-  const paths = readdirSync(UNITS).map((name) => join(place, name));
+  const paths = readdirSync(place).map((name) => join(place, name));
   return {
     service: join(place, "ring3d.service"),
     sockets: paths.filter((path) => path.endsWith(".socket")),
@@ -127,7 +145,7 @@ function installed(t: TestContext): { service: string; sockets: string[] } {
 
 test("systemd takes the units without a word", analyzed, (t) => {
   const { service, sockets } = installed(t);
-  assert.equal(sockets.length, 2);
+  assert.equal(sockets.length, 3);
   const verified = spawnSync("systemd-analyze", ["verify", "--man=no", service, ...sockets], { encoding: "utf8" });
   assert.deepEqual([verified.status, verified.stdout, verified.stderr], [0, "", ""]);
 });
@@ -153,9 +171,9 @@ test(
     const library = JSON.stringify(join(import.meta.dirname, "../../../ring3/src/linux/server-socket.ts"));
     writeFileSync(
       join(place, "crash.mjs"),
-      `import { ServerSocket } from ${library};
-    new ServerSocket(${JSON.stringify(join(place, "user.sock"))}, { mode: 0o600, owner: { uid: 1000, gid: 0 } });
-    new ServerSocket(${JSON.stringify(join(place, "group.sock"))}, { mode: 0o660, owner: { uid: 0, gid: 4321 } });
+      `import { listenAt } from ${library};
+    listenAt(${JSON.stringify(join(place, "user.sock"))}, { mode: 0o600, owner: { uid: 1000, gid: 0 } });
+    listenAt(${JSON.stringify(join(place, "group.sock"))}, { mode: 0o660, owner: { uid: 0, gid: 4321 } });
     process.kill(process.pid, "SIGKILL");`,
     );
     const run = (capabilities: readonly string[]): string | null => {

@@ -1,44 +1,49 @@
 // What a service and its manager say to each other: the sockets that it listens at for us (sd_listen_fds(3)), and that we are
 // ready, reloading or stopping (sd_notify(3)). Without a manager both are nothing.
-import { FileDescriptor, UnixSocket } from "ring3/linux";
+import { boundPath, FileDescriptor, UnixSocket } from "ring3/linux";
 import { UsageError } from "../usage-error.ts";
 
 /** The manager's descriptors are numbered from here on. */
 const FIRST_FD = 3;
 const MAXIMUM_FDS = 4096;
+const VARIABLES = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] as const;
 
 type Environment = Record<string, string | undefined>;
 
+/** A socket that the manager listens at. */
+export interface PassedSocket {
+  /** As its unit calls it (FileDescriptorName=, by default the unit's name). */
+  readonly name: string;
+  /** Where it is in the file system; `undefined` for one that is not. */
+  readonly path: string | undefined;
+  readonly fd: FileDescriptor;
+}
+
 /**
- * The sockets that were passed to this process, by the name that their unit gives them (FileDescriptorName=, by default the
- * unit's name); the caller owns them. The variables are removed, since they are nobody's whom we start. Throws `USAGE` for
- * variables that no manager writes.
+ * The sockets that were passed to this process, which owns them from now on and does not pass them on. The variables are
+ * removed, since they are nobody's whom we start. Throws `USAGE` for variables that no manager writes.
  */
-export function listenFds(
-  environment: Environment,
-  pid: number = process.pid,
-): ReadonlyMap<string, readonly FileDescriptor[]> {
-  const { LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES } = environment as {
-    readonly LISTEN_PID?: string;
-    readonly LISTEN_FDS?: string;
-    readonly LISTEN_FDNAMES?: string;
-  };
-  for (const name of ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"]) delete environment[name];
-  const found = new Map<string, FileDescriptor[]>();
+export function listenFds(environment: Environment, pid: number = process.pid): readonly PassedSocket[] {
+  const [owner, count, names] = VARIABLES.map((name) => environment[name]);
+  for (const name of VARIABLES) delete environment[name];
   // What a parent of ours was given is not ours.
-  if (LISTEN_PID === undefined || LISTEN_FDS === undefined || Number(LISTEN_PID) !== pid) return found;
-  const count = Number(LISTEN_FDS);
-  if (!/^\d+$/.test(LISTEN_FDS) || count > MAXIMUM_FDS) {
-    throw new UsageError(`LISTEN_FDS=${LISTEN_FDS} is no number of sockets: start the service by its socket unit`);
+  if (owner === undefined || count === undefined || Number(owner) !== pid) return [];
+  if (!/^\d+$/.test(count) || Number(count) > MAXIMUM_FDS) {
+    throw new UsageError(`LISTEN_FDS=${count} is no number of sockets: start the service by its socket unit`);
   }
-  const names = LISTEN_FDNAMES?.split(":") ?? [];
-  for (let index = 0; index < count; index++) {
-    const name = names[index] ?? "unknown";
-    const list = found.get(name) ?? [];
-    found.set(name, list);
-    list.push(FileDescriptor.inherited(FIRST_FD + index));
-  }
-  return found;
+  return Array.from({ length: Number(count) }, (_, index) => {
+    const fd = FileDescriptor.inherited(FIRST_FD + index);
+    return { name: names?.split(":")[index] ?? "unknown", path: boundPath(fd.number), fd };
+  });
+}
+
+/**
+ * Finds a passed socket by where it listens; the number is of a descriptor that the caller owns. It is there again for who asks
+ * again, as for a function that a reload took away and brought back.
+ */
+export function byPath(sockets: readonly PassedSocket[]): (path: string) => number | undefined {
+  const found = new Map(sockets.flatMap(({ path, fd }) => (path === undefined ? [] : [[path, fd] as const])));
+  return (path) => found.get(path)?.duplicate().release();
 }
 
 /** What the manager may be told, as sd_notify(3) has it. */

@@ -1,7 +1,7 @@
 // The users' socket of ring3d: anybody may connect, and the kernel says who it is. What a user can take up is bounded, for
 // each uid and for all, and whoever is connected for nothing is hung up on.
 import { Ring3Error } from "ring3";
-import { type FileDescriptor, ServerSocket, UnixListener, type UnixSocket, type Watch, watch } from "ring3/linux";
+import { type ListeningPlace, listenAt, type UnixSocket, type Watch, watch } from "ring3/linux";
 import type { UserFacing } from "./service-interface.ts";
 import { UserConnection } from "./user-connection.ts";
 
@@ -11,8 +11,8 @@ const ACCEPT_PAUSE_MS = 100;
 const ACCEPTS_A_TURN = 16;
 
 export interface UsersSocketOptions {
-  /** A socket that the service manager listens at; it stays when the service ends. The path is made otherwise. */
-  readonly inherited?: FileDescriptor | undefined;
+  /** Number of a descriptor that listens at the path already, as systemd passes one. */
+  readonly listenFd?: number | undefined;
   /** Connections of one uid; 16 by default. */
   readonly connectionsPerUser?: number;
   /** Connections of all; 256 by default. */
@@ -28,7 +28,7 @@ export function serveUsers(path: string, service: UserFacing, options: UsersSock
 
 class UsersSocket implements Disposable {
   readonly #service: UserFacing;
-  readonly #socket: Disposable & { readonly listener: UnixListener };
+  readonly #socket: ListeningPlace;
   readonly #connectionsPerUser: number;
   readonly #maximum: number;
   readonly #silenceMs: number;
@@ -43,7 +43,8 @@ class UsersSocket implements Disposable {
     this.#connectionsPerUser = options.connectionsPerUser ?? 16;
     this.#maximum = options.connections ?? 256;
     this.#silenceMs = options.silenceMs ?? 30_000;
-    this.#socket = options.inherited === undefined ? new ServerSocket(path, { mode: 0o666 }) : held(options.inherited);
+    const { listenFd } = options;
+    this.#socket = listenAt(path, listenFd === undefined ? { mode: 0o666 } : { listenFd });
     this.#reloads = service.on((event) => {
       if (event.type === "reloaded") for (const connection of Array.from(this.#connections)) connection.recheck();
     });
@@ -104,9 +105,4 @@ class UsersSocket implements Disposable {
       connection.end();
     }
   }
-}
-
-function held(descriptor: FileDescriptor): Disposable & { readonly listener: UnixListener } {
-  const listener = new UnixListener(descriptor);
-  return { listener, [Symbol.dispose]: () => listener[Symbol.dispose]() };
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -117,4 +117,13 @@ test("a reader that never hangs up is hung up on", async (t) => {
   await gone;
   clearInterval(writing);
   socket.destroy();
+});
+
+const root = { skip: process.getuid?.() === 0 ? false : "only root may give a socket to any group" };
+
+test("a group may ask where one is named", root, async (t) => {
+  const path = place(t);
+  await using _metrics = await serveMetrics(path, () => "ring3_up 1\n", { group: 4321 });
+  const { mode, gid } = statSync(path);
+  assert.deepEqual([mode & 0o777, gid], [0o660, 4321]);
 });

@@ -2,7 +2,7 @@
 // whoever only connects (`socat - UNIX:PATH`, `nc -U PATH`) the text alone. Hard part: the second says nothing, so a
 // connection that stays silent for a moment, or that ends its sending side, is taken for one.
 import { once } from "node:events";
-import { lstatSync, rmSync } from "node:fs";
+import { chmodSync, chownSync, lstatSync, rmSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { UsageError } from "../usage-error.ts";
 import { PROMETHEUS_CONTENT_TYPE } from "./prometheus-text.ts";
@@ -15,13 +15,15 @@ export interface MetricsSocketOptions {
   readonly silenceMs?: number;
   /** How long a reader may then take to hang up, in milliseconds; 5000 by default. */
   readonly lingerMs?: number;
+  /** A group whose members may ask, besides the owner; by default whoever the umask lets. */
+  readonly group?: number | undefined;
 }
 
 /** Listens at `path` and answers with what `text` gives at that time. Disposal closes and removes the socket. */
 export async function serveMetrics(
   path: string,
   text: () => string,
-  { silenceMs = 250, lingerMs = 5000 }: MetricsSocketOptions = {},
+  { silenceMs = 250, lingerMs = 5000, group }: MetricsSocketOptions = {},
 ): Promise<AsyncDisposable> {
   const connections = new Set<Socket>();
   const server = createServer({ allowHalfOpen: true }, (socket) => {
@@ -30,6 +32,15 @@ export async function serveMetrics(
     answer(socket, text, silenceMs, lingerMs);
   });
   await listen(server, path);
+  try {
+    if (group !== undefined) {
+      chownSync(path, process.geteuid?.() ?? 0, group);
+      chmodSync(path, 0o660);
+    }
+  } catch (error) {
+    server.close();
+    throw error;
+  }
   // Too many open files, say: whoever wanted metrics goes without, and the devices go on.
   server.on("error", () => undefined);
   return {

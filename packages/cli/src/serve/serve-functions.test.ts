@@ -14,6 +14,8 @@ const NOTHING: ServerSettings = {
   mode: undefined,
   owner: undefined,
   allowUids: undefined,
+  openings: 1,
+  queue: 0,
   state: undefined,
   keepState: false,
   twinSocket: true,
@@ -113,6 +115,8 @@ test("settings reach the server; what it tells and what the function does is in 
     ...NOTHING,
     mode: 0o660,
     allowUids: [7],
+    openings: 2,
+    queue: 3,
     state: "/s",
     keepState: true,
     log,
@@ -131,6 +135,7 @@ test("settings reach the server; what it tells and what the function does is in 
     [given?.mode, given?.allowUids, given?.state, given?.keepState, given?.twinSocket, given?.owner],
     [0o660, [7], "/s", true, true, undefined],
   );
+  assert.deepEqual([given?.openings, given?.queue], [2, 3]);
   given?.onEvent?.({ type: "connected", pid: 1, uid: 2, gid: 3 });
   given?.onMessage?.({
     direction: "received",

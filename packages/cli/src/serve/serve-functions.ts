@@ -112,12 +112,14 @@ async function faultsBefore(fn: VirtualFunction, plan: FaultPlan, log: EventLog)
 }
 
 function serveOptions(path: string, settings: ServerSettings, log: EventLog): ServeOptions {
-  const { mode, owner, allowUids, state, keepState, twinSocket, trustUnsealedMemory } = settings;
+  const { mode, owner, allowUids, openings, queue, state, keepState, twinSocket, trustUnsealedMemory } = settings;
   return {
     ...(mode === undefined ? {} : { mode }),
     ...(owner === undefined ? {} : { owner }),
     ...(allowUids === undefined ? {} : { allowUids }),
     ...(state === undefined ? {} : { state }),
+    openings,
+    queue,
     keepState,
     twinSocket,
     trustUnsealedMemory,

@@ -12,6 +12,7 @@ const NUMBERS: { readonly [K in NumberKey]: readonly [name: string, kind: Metric
   bytesSent: ["sent_bytes", "counter", "Bytes of messages to clients."],
   errorReplies: ["error_replies", "counter", "Commands of clients that were answered with an error."],
   clients: ["clients", "gauge", "Clients that have the function now."],
+  waiting: ["waiting", "gauge", "Clients that wait for the function."],
   connections: ["connections", "counter", "Clients that got the function."],
   refusals: ["refusals", "counter", "Clients that were turned away: busy, not allowed, or not understood."],
   dmaMaps: ["dma_maps", "gauge", "Ranges of client memory that are mapped now."],

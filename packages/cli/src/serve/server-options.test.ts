@@ -47,6 +47,8 @@ test("what is not given is left to the library", async () => {
     mode: undefined,
     owner: undefined,
     allowUids: undefined,
+    openings: 1,
+    queue: 0,
     state: undefined,
     keepState: false,
     twinSocket: true,
@@ -57,6 +59,14 @@ test("what is not given is left to the library", async () => {
     faults: undefined,
     metrics: undefined,
   });
+});
+
+test("how many may have it, and how many may wait", async () => {
+  const { openings, queue } = await settings("--openings", "3", "--queue", "20");
+  assert.deepEqual([openings, queue], [3, 20]);
+  await assert.rejects(settings("--openings", "0"), /--openings.*1/);
+  await assert.rejects(settings("--queue=-1"), /--queue.*0/);
+  await assert.rejects(settings("--queue", "many"), /--queue/);
 });
 
 test("mistakes are usage errors that show the right form", async () => {

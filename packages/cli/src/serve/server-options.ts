@@ -13,6 +13,22 @@ export const SERVER_OPTIONS = {
     value: "USER[,USER...]",
     description: "only these may connect, by name or uid, whatever the socket's permissions say",
   },
+  openings: {
+    kind: "integer",
+    value: "N",
+    minimum: 1n,
+    maximum: 1000n,
+    initial: 1n,
+    description: "clients that may have the device at a time, all of one user",
+  },
+  queue: {
+    kind: "integer",
+    value: "N",
+    minimum: 0n,
+    maximum: 1000n,
+    initial: 0n,
+    description: "clients that may wait while others have the device; whoever finds no place is refused",
+  },
   state: {
     kind: "text",
     value: "FILE",
@@ -50,6 +66,8 @@ export interface ServerSettings {
   readonly mode: number | undefined;
   readonly owner: { readonly uid: number; readonly gid: number } | undefined;
   readonly allowUids: readonly number[] | undefined;
+  readonly openings: number;
+  readonly queue: number;
   readonly state: string | undefined;
   readonly keepState: boolean;
   readonly twinSocket: boolean;
@@ -66,6 +84,8 @@ export interface ServerInput {
   readonly mode: string | undefined;
   readonly owner: string | undefined;
   readonly "allow-uid": readonly string[];
+  readonly openings: bigint;
+  readonly queue: bigint;
   readonly state: string | undefined;
   readonly "keep-state": boolean;
   readonly "no-twin-socket": boolean;
@@ -84,6 +104,8 @@ export async function serverSettings(input: ServerInput, context: Context): Prom
     mode: input.mode === undefined ? undefined : parseMode(input.mode),
     owner: input.owner === undefined ? undefined : await lookUpOwner(input.owner, context),
     allowUids: input["allow-uid"].length === 0 ? undefined : await lookUpUids(input["allow-uid"], context),
+    openings: Number(input.openings),
+    queue: Number(input.queue),
     state: input.state,
     keepState: input["keep-state"],
     twinSocket: !input["no-twin-socket"],

@@ -29,15 +29,15 @@ export { type MapOptions, pageSize } from "./memory-map.ts";
 export { becomesSignal, examinePeerFile, type PeerFile } from "./peer-files.ts";
 export type { Pointable } from "./pointers.ts";
 export { type Readiness, type Watch, type WatchOptions, waitReadable, watch } from "./poller.ts";
-export { ServerSocket, type ServerSocketOptions } from "./server-socket.ts";
+export { type ListeningPlace, listenAt } from "./server-socket.ts";
 export { type SharedArea, type SharedInPlace, shareInPlace } from "./shared-in-place.ts";
 export { SharedMemoryPool, type SharedPiece } from "./shared-pool.ts";
 export { mapShared, reserveShared, type SharedFile, type SharedRange, shareRange } from "./shared-range.ts";
 export { type ChannelArea, SocketChannel, type SocketChannelOptions } from "./socket-channel.ts";
 export {
+  boundPath,
   type ListenOptions,
   type PeerCredentials,
-  probeListener,
   type Received,
   type SocketKind,
   UnixListener,

@@ -28,6 +28,7 @@ type SetOption = (fd: number, level: number, name: number, value: Bytes, length:
 type GetAttribute = (path: string, name: string, value: Bytes, size: number) => number;
 type SetAttribute = (path: string, name: string, value: Bytes, size: number, flags: number) => number;
 type SocketPair = (family: number, type: number, protocol: number, fds: Bytes) => number;
+type GetName = (fd: number, address: Bytes, length: Bytes) => number;
 type Accept = (fd: number, address: Bytes, length: Bytes, flags: number) => number;
 type Prlimit = (pid: number, resource: number, wanted: Bytes, former: Bytes) => number;
 type EpollControl = (epoll: number, operation: number, fd: number, event: Bytes) => number;
@@ -73,6 +74,7 @@ export const socketpair: SocketPair = c("int socketpair(int, int, int, void *)")
 export const bind: Transfer = c("int bind(int, void *, unsigned int)");
 export const connect: Transfer = c("int connect(int, void *, unsigned int)");
 export const listen: Integers<["fd", "backlog"]> = c("int listen(int, int)");
+export const getsockname: GetName = c("int getsockname(int, void *, void *)");
 export const accept: Accept = c("int accept4(int, void *, void *, int)");
 export const shutdown: Integers<["fd", "how"]> = c("int shutdown(int, int)");
 export const sendmsg: Message = c("intptr_t sendmsg(int, void *, int)");

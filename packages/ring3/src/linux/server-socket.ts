@@ -5,19 +5,44 @@ import { Ring3Error } from "../binary/error.ts";
 import { probeListener, UnixListener } from "./sockets.ts";
 
 export interface ServerSocketOptions {
-  /** Permissions of the path; connecting needs the right to write. */
-  readonly mode: number;
+  /** Permissions of the path; connecting needs the right to write. 0o600 by default. */
+  readonly mode?: number | undefined;
   readonly owner?: { readonly uid: number; readonly gid: number } | undefined;
 }
 
+/** What a server listens at. Disposal ends that. */
+export interface ListeningPlace extends Disposable {
+  readonly listener: UnixListener;
+}
+
+/**
+ * Listens at `path`, or by the descriptor of that number, which somebody else made, as a service manager does, and goes on
+ * holding. Throws `SOCKET_IN_USE` where a server listens at `path`, `SOCKET_PATH_TAKEN` where it is no socket,
+ * `LISTEN_FD_INVALID` and `OPTION_CONFLICT`.
+ */
+export function listenAt(
+  path: string,
+  { listenFd, ...options }: ServerSocketOptions & { readonly listenFd?: number | undefined } = {},
+): ListeningPlace {
+  if (listenFd === undefined) return new ServerSocket(path, options);
+  if (options.mode !== undefined || options.owner !== undefined) {
+    throw new Ring3Error(
+      "OPTION_CONFLICT",
+      `descriptor ${listenFd} brings its socket's mode and owner: set them where it is made (SocketMode=, SocketUser=)`,
+    );
+  }
+  const listener = UnixListener.inherited(listenFd);
+  return { listener, [Symbol.dispose]: () => listener[Symbol.dispose]() };
+}
+
 /** A listening socket at a path. Disposal closes it and removes the path, unless somebody else's socket is there by now. */
-export class ServerSocket implements Disposable {
+class ServerSocket implements ListeningPlace {
   readonly path: string;
   readonly listener: UnixListener;
   readonly #made: Stats;
 
   /** Throws `SOCKET_IN_USE` where a server listens at `path`, `SOCKET_PATH_TAKEN` where it is no socket. */
-  constructor(path: string, { mode, owner }: ServerSocketOptions) {
+  constructor(path: string, { mode = 0o600, owner }: ServerSocketOptions = {}) {
     this.path = path;
     removeStale(path);
     // A new socket's permissions are those of its descriptor, less the umask: nobody else gets in before they are set.

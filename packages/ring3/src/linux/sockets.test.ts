@@ -13,7 +13,7 @@ import { openFilesCount } from "./limits.ts";
 import { createMemoryFile } from "./memory-file.ts";
 import { pageSize } from "./memory-map.ts";
 import { waitReadable, watch } from "./poller.ts";
-import { probeListener, UnixListener, UnixSocket } from "./sockets.ts";
+import { boundPath, probeListener, UnixListener, UnixSocket } from "./sockets.ts";
 import * as native from "./native.ts";
 import { DeviceWindow } from "./windows.ts";
 
@@ -299,6 +299,22 @@ test("datagrams keep their ends, at a path and at an abstract name", () => {
     }
   }
   assert.throws(() => UnixSocket.connect("@nobody-there", "datagram"), { errno: "ECONNREFUSED" });
+});
+
+test("a listening socket's path is known; what has none has none", () => {
+  for (const path of [join(folder, "bound"), join(folder, "b".repeat(106 - folder.length))]) {
+    using listener = UnixListener.listen(path);
+    assert.equal(boundPath(listener.fd.number), path);
+  }
+  const [left, right] = UnixSocket.pair();
+  using _left = left;
+  using _right = right;
+  assert.equal(boundPath(left.fd.number), undefined);
+  using file = FileDescriptor.open("/dev/null");
+  assert.equal(boundPath(file.number), undefined);
+  const name = `@ring3-bound-${process.pid}`;
+  using abstract = receiver(text(`\x01\0\0${name.slice(1)}`));
+  assert.equal(boundPath(abstract.fd.number), undefined);
 });
 
 test("a descriptor that is given up stays open, and one that was inherited is not passed on", () => {

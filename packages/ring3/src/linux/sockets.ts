@@ -243,6 +243,18 @@ export function probeListener(path: string): "live" | "dead" | "closed" | "none"
 }
 
 /** An option that is a number, or minus the errno. */
+/** Where the socket of descriptor `number` listens in the file system; `undefined` for what is no such socket. */
+export function boundPath(number: number): string | undefined {
+  const address = new Uint8Array(2 + PATH_BYTES + 1);
+  const length = new Uint32Array([address.length]);
+  const result = native.attemptCall(() => native.getsockname(number, address, new Uint8Array(length.buffer)));
+  if (result < 0 || new Uint16Array(address.buffer, 0, 1)[0] !== AF_UNIX) return undefined;
+  const bytes = address.subarray(2, Math.min(length[0] ?? 0, address.length));
+  const end = bytes.indexOf(0);
+  const path = new TextDecoder().decode(bytes.subarray(0, end < 0 ? bytes.length : end));
+  return path === "" ? undefined : path;
+}
+
 function socketOption(number: number, option: number): number {
   const value = new Int32Array(1);
   const length = new Uint8Array(Uint32Array.of(value.byteLength).buffer);

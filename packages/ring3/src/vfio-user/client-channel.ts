@@ -111,12 +111,26 @@ export class Channel {
    * descriptors are left in the lane for the caller to take; without they are closed. Throws `SERVER_TIMEOUT`, `CONNECTION_LOST`, `PROTOCOL_ERROR`.
    */
   call(command: number, size: number, fds?: readonly FileDescriptor[], wantsFds = false): number {
+    return this.finish(this.begin(command, size, fds), command, wantsFds);
+  }
+
+  /** The first half of {@link call}: sends the request, and returns its message id for {@link finish}. */
+  begin(command: number, size: number, fds?: readonly FileDescriptor[]): number {
     if (this.#dead !== undefined) throw this.#dead;
     if (this.#gathered.length > 0) this.#flushNow();
     const id = this.#takeId();
     try {
       this.#compose(id, command, size, 0);
       this.lane.send(HEADER_SIZE + size, fds);
+    } catch (error) {
+      throw this.#failed(error);
+    }
+    return id;
+  }
+
+  /** The second half: blocks until the reply came, and gives what {@link call} does. */
+  finish(id: number, command: number, wantsFds: boolean): number {
+    try {
       this.#await(id, command, wantsFds);
     } catch (error) {
       throw this.#failed(error);
@@ -366,10 +380,11 @@ export class Channel {
   }
 
   #timeoutError(command: number, timeoutMs: number): Ring3Error {
+    const waits = command === Command.VERSION ? "has clients wait for a function that is in use (see waitMs), " : "";
     return new Ring3Error(
       "SERVER_TIMEOUT",
-      `the vfio-user server did not answer ${commandName(command)} within ${timeoutMs} ms; it is stuck, or runs in this very ` +
-        "thread, where an in-process function would do",
+      `the vfio-user server did not answer ${commandName(command)} within ${timeoutMs} ms; it ${waits}is stuck, or runs in this ` +
+        "very thread, where an in-process function would do",
       { errno: "ETIMEDOUT", call: commandName(command) },
     );
   }

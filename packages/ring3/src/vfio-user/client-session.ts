@@ -2,12 +2,13 @@
 // before a move. Whoever makes a session takes over its descriptors, or closes it.
 import { Ring3Error } from "../binary/error.ts";
 import type { FileDescriptor } from "../linux/file-descriptor.ts";
+import { watch } from "../linux/poller.ts";
 import { UnixSocket } from "../linux/sockets.ts";
 import { closeFiles } from "./client-bar.ts";
 import { Channel, type CommandServer } from "./client-channel.ts";
 import { type DeviceDescription, ServedDevice } from "./client-device.ts";
 import type { DoorbellFd, RegionDescription } from "./client-regions.ts";
-import { negotiate } from "./client-version.ts";
+import { agree, type Proposed, propose } from "./client-version.ts";
 import { Region } from "./messages.ts";
 
 /** How a connection is made. */
@@ -29,6 +30,16 @@ export interface Session {
 }
 
 const MINIMUM_CONFIG_BYTES = 64;
+/** What a timer takes. */
+const LONGEST_WAIT_MS = 2 ** 31 - 1;
+
+/** A connection whose hello the server has not answered yet. */
+interface Greeting {
+  readonly path: string;
+  readonly options: SessionOptions;
+  readonly channel: Channel;
+  readonly proposed: Proposed;
+}
 
 /** Connects to the socket at `path`. Throws `SYSTEM_CALL`, `NOT_SUPPORTED`, `SERVER_TIMEOUT`, `PROTOCOL_ERROR`. */
 export function openSession(
@@ -37,13 +48,67 @@ export function openSession(
   server: CommandServer,
   onLost: (reason: Ring3Error) => void,
 ): Session {
+  return answered(greet(path, options, server, onLost));
+}
+
+/**
+ * As {@link openSession}, for a server that may let its clients wait for the function: `waitMs` longer than it has for an answer
+ * otherwise, and the thread is not held up meanwhile.
+ */
+export async function awaitSession(
+  path: string,
+  options: SessionOptions,
+  server: CommandServer,
+  onLost: (reason: Ring3Error) => void,
+  waitMs: number,
+): Promise<Session> {
+  const greeting = greet(path, options, server, onLost);
+  const { channel } = greeting;
+  const atMostMs = Math.min(options.timeoutMs + waitMs, LONGEST_WAIT_MS);
+  const late = new Ring3Error(
+    "SERVER_TIMEOUT",
+    `the function at ${path} was not to be had within ${atMostMs} ms: another client has it, or the server is stuck; wait longer (waitMs)`,
+    { errno: "ETIMEDOUT", call: "VERSION" },
+  );
+  try {
+    await readable(channel.lane.fd, atMostMs, late);
+  } catch (error) {
+    channel.close(late);
+    throw error;
+  }
+  return answered(greeting);
+}
+
+/** Resolves when the descriptor can be read, by the event loop; rejects with `late` where that takes too long. */
+async function readable(fd: FileDescriptor, atMostMs: number, late: Ring3Error): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  using _watch = watch(fd, () => resolve());
+  const timer = setTimeout(() => reject(late), atMostMs);
+  try {
+    await promise;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function greet(
+  path: string,
+  options: SessionOptions,
+  server: CommandServer,
+  onLost: (reason: Ring3Error) => void,
+): Greeting {
   const socket: FileDescriptor = UnixSocket.connect(path).fd;
-  const { timeoutMs, maximumTransferBytes } = options;
+  const { timeoutMs, maximumTransferBytes, twinSocket } = options;
   const channel = new Channel(socket, { timeoutMs, maximumTransferBytes }, server, onLost);
+  // Where this fails the channel has closed its socket.
+  return { path, options, channel, proposed: propose(channel, maximumTransferBytes, twinSocket) };
+}
+
+function answered({ path, options, channel, proposed }: Greeting): Session {
   const regions: RegionDescription[] = [];
   const doorbells = new Map<number, DoorbellFd[]>();
   try {
-    const negotiated = negotiate(channel, maximumTransferBytes, options.twinSocket);
+    const negotiated = agree(channel, proposed);
     const device = new ServedDevice(channel, negotiated);
     const info = device.info();
     if (!info.pci || info.regionCount <= Region.CONFIG) {

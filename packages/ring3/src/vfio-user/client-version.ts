@@ -27,8 +27,15 @@ export interface Negotiated {
   readonly openings: number;
 }
 
-/** Proposes version and capabilities, and checks the answer. Throws `SERVER_REFUSED` or `PROTOCOL_ERROR`. */
-export function negotiate(channel: Channel, maximumTransferBytes: number, twinSocket: boolean): Negotiated {
+/** What was proposed, and by which message. */
+export interface Proposed {
+  readonly id: number;
+  readonly maximumTransferBytes: number;
+  readonly twinSocket: boolean;
+}
+
+/** Proposes version and capabilities. */
+export function propose(channel: Channel, maximumTransferBytes: number, twinSocket: boolean): Proposed {
   const capabilities = {
     max_msg_fds: MAXIMUM_FDS / 2,
     max_data_xfer_size: maximumTransferBytes,
@@ -44,7 +51,14 @@ export function negotiate(channel: Channel, maximumTransferBytes: number, twinSo
   const text = new TextEncoder().encode(`${JSON.stringify({ capabilities })}\0`);
   Version.encode(lane.out, HEADER_SIZE, { major: VERSION_MAJOR, minor: VERSION_MINOR });
   lane.outBytes.set(text, HEADER_SIZE + Version.size);
-  const size = channel.call(Command.VERSION, Version.size + text.length, undefined, true);
+  const id = channel.begin(Command.VERSION, Version.size + text.length);
+  return { id, maximumTransferBytes, twinSocket };
+}
+
+/** Awaits the answer and checks it. Throws `SERVER_REFUSED` or `PROTOCOL_ERROR`. */
+export function agree(channel: Channel, { id, maximumTransferBytes, twinSocket }: Proposed): Negotiated {
+  const size = channel.finish(id, Command.VERSION, true);
+  const { lane } = channel;
   const fds = lane.takeFds();
   try {
     if (size < 0) throw refusedBy(lane.bytes.subarray(lane.payload, lane.payload + lane.payloadSize), -size);

@@ -5,7 +5,7 @@ import type { Arena } from "../memory/arena.ts";
 import type { ReconnectOptions } from "./client-continuity.ts";
 import { DmaRequests, ReachableTable } from "./client-dma-requests.ts";
 import { VfioUserFunction, type VfioUserFunctionOptions } from "./client-function.ts";
-import { closeSession, openSession } from "./client-session.ts";
+import { awaitSession, closeSession, openSession } from "./client-session.ts";
 
 /** How a served function is opened. */
 export interface ConnectOptions {
@@ -13,6 +13,11 @@ export interface ConnectOptions {
   readonly arena?: Arena;
   /** Bound on one exchange with the server; 5000 ms by default. */
   readonly timeoutMs?: number;
+  /**
+   * How much longer than `timeoutMs` to wait for a function that another client has, where its server lets clients wait (its
+   * option `queue`); not at all by default. The thread is not held up meanwhile.
+   */
+  readonly waitMs?: number;
   /**
    * Connects again when the server goes away, instead of ending the function: maps, interrupts and config space come back,
    * then the event `recovered`. Meanwhile writes to BARs go nowhere, and a register that is read waits for at most a second,
@@ -70,7 +75,12 @@ export async function connect(path: string, options: ConnectOptions = {}): Promi
   let fn: VfioUserFunction | undefined;
   const mayAccess = (): boolean => fn?.mayAccessMemory ?? false;
   const requests = new DmaRequests(complete.arena, table, mayAccess, complete.maximumTransferBytes);
-  const session = openSession(path, complete, requests, (reason) => fn?.lost(reason));
+  const onLost = (reason: Ring3Error): void => fn?.lost(reason);
+  const { waitMs = 0 } = options;
+  const session =
+    waitMs > 0
+      ? await awaitSession(path, complete, requests, onLost, waitMs)
+      : openSession(path, complete, requests, onLost);
   try {
     fn = new VfioUserFunction(path, session, table, requests, complete);
   } catch (error) {

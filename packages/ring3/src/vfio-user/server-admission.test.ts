@@ -8,7 +8,7 @@ import { connect } from "./client.ts";
 import { FakeClient, message, turn, until, versionPayload } from "./fake-client.ts";
 import { Register, type Served, serveTestDevice } from "./fake-served.ts";
 import { Command, DmaMap, HeaderFlag, RegionAccess, WireErrno } from "./messages.ts";
-import type { ConnectingPeer } from "./server-options.ts";
+import type { ConnectingPeer, ServerEvent } from "./server-options.ts";
 
 const { EACCES, EIO } = WireErrno;
 const sample = new URL("../../../../tests/fakes/sample-device.ts", import.meta.url);
@@ -128,6 +128,30 @@ test("the function is taken back in the middle of a command, and while its clien
     assert.deepEqual(served.events.at(-1), { type: "disconnected", pid: process.pid, reason: "now" });
     using next = await FakeClient.open(served.path);
     assert.equal(await next.errno(Command.DMA_MAP, map), 0);
+  }
+});
+
+test("whoever hears that a client has the function may take it away at once, or close the server", async () => {
+  for (const act of ["disconnect", "close"] as const) {
+    for (const waits of [false, true]) {
+      let armed = !waits;
+      let done: Promise<void> | undefined;
+      const onEvent = ({ type }: ServerEvent): void => {
+        if (armed && type === "connected")
+          done = act === "close" ? served.server.close() : served.server.disconnect("no");
+      };
+      await using served: Served = await serveTestDevice({ queue: 1, onEvent });
+      const holder = waits ? await FakeClient.open(served.path) : undefined;
+      using client = FakeClient.connect(served.path);
+      client.send(Command.VERSION, versionPayload());
+      if (holder !== undefined) await until(() => served.server.statistics.waiting === 1, "it waits");
+      armed = true;
+      holder?.[Symbol.dispose]();
+      await until(() => done !== undefined, "it had the function");
+      await done;
+      assert.deepEqual([served.device.connectedTo, served.server.clients], [undefined, []]);
+      assert.equal(served.device.memory.count, 0);
+    }
   }
 });
 

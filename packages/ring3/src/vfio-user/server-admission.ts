@@ -1,5 +1,6 @@
 // Who gets a function. Whoever connects is heard first: who says nothing gets nothing and holds up nobody. Who may have the
-// function has it at once, waits until it was reset after the client before, or is told who uses it.
+// function has it at once, waits for it, or is told who uses it. Hard about it: a function that nobody has is not always to be
+// had, as it is reset after each user, which takes its time.
 import type { Ring3Error } from "../binary/error.ts";
 import type { PeerCredentials, UnixSocket } from "../linux/index.ts";
 import type { VirtualFunction } from "../virtual/function.ts";
@@ -9,6 +10,7 @@ import { refusal } from "./server-refusal.ts";
 import type { StateSaving } from "./server-saving.ts";
 import { Session, type SessionHost } from "./server-session.ts";
 import type { Counters } from "./server-statistics.ts";
+import { WaitingLine } from "./server-waiting-line.ts";
 
 /** Clients that may be connected and have said nothing. */
 const MAXIMUM_SILENT = 16;
@@ -31,8 +33,7 @@ export class Admission {
   /** All that are connected; the timer is running for those that have said nothing. */
   readonly #sessions = new Map<Session, NodeJS.Timeout | undefined>();
   #silent = 0;
-  /** Those that wait for the function, in the order in which they came. */
-  readonly #line: Session[] = [];
+  readonly #line = new WaitingLine();
   #closed = false;
 
   constructor(parts: AdmissionParts) {
@@ -45,7 +46,7 @@ export class Admission {
       counters,
       occupancy: this.occupancy,
       knock: (session) => this.#knock(session),
-      leaving: () => this.#leaving(),
+      leaving: (session) => this.#leaving(session),
       ended: (session, reason) => this.#ended(session, reason),
       failed: (error) => parts.failed(error),
       persist: () => saving.trySave(),
@@ -72,9 +73,14 @@ export class Admission {
     }
   }
 
+  /** How many wait for the function. */
+  get waiting(): number {
+    return this.#line.length;
+  }
+
   /** Takes the function from those that have it. Resolves when they are gone. */
   async disconnect(reason: string): Promise<void> {
-    await Promise.all(this.#occupants().map((session) => session.end(reason)));
+    await Promise.all(this.occupancy.occupants.map((occupant) => occupant.end(reason)));
   }
 
   /** Hangs up on everybody, and lets nobody in any more. */
@@ -83,28 +89,46 @@ export class Admission {
     for (const session of [...this.#sessions.keys()]) session.close(reason);
   }
 
-  #occupants(): Session[] {
-    return [...this.#sessions.keys()].filter(({ open }) => open);
-  }
-
   #knock(session: Session): boolean {
     this.#heard(session);
     this.#authorize(session);
-    const objection = this.occupancy.objection(session.peer);
-    if (objection !== undefined) throw objection;
-    const { settling } = this.#parts.fn;
-    if (this.occupancy.count > 0 || (settling === undefined && this.#line.length === 0)) {
+    const obstacle = this.#obstacle(session);
+    if (obstacle === undefined) {
       this.#enter(session);
       return true;
     }
-    const [first] = this.#line;
+    const { queue = 0, queueMs } = this.#parts.options;
+    // For a reset alone one may always wait.
+    const room = this.occupancy.count === 0 ? Math.max(queue, 1) : queue;
+    const ahead = this.#line.length;
+    if (ahead >= room) throw obstacle;
+    this.#line.add(session, queueMs, () => this.#late(session));
+    const { pid, uid } = session.peer;
+    this.#parts.emit({ type: "waiting", pid, uid, ahead });
+    this.#advanceSoon();
+    return false;
+  }
+
+  /** Why a client that comes now cannot have the function at once. */
+  #obstacle({ peer }: Session): Ring3Error | undefined {
+    const objection = this.occupancy.objection(peer);
+    // Those of the user that has it need not wait behind those who want it next.
+    if (objection !== undefined || this.occupancy.count > 0) return objection;
+    const [first] = this.#line.sessions;
     if (first !== undefined) {
       const { pid, uid } = first.peer;
-      throw refusal("EBUSY", `the function is being reset, and pid ${pid} (uid ${uid}) waits for it already`);
+      return refusal("EBUSY", `the function is being given to pid ${pid} (uid ${uid}), who has waited for it`);
     }
-    this.#line.push(session);
-    void settling?.then(() => this.#advance());
-    return false;
+    if (this.#parts.fn.settling === undefined) return undefined;
+    return refusal("EBUSY", "the function is being reset after its last client");
+  }
+
+  /** It has waited as long as it may. */
+  #late(session: Session): void {
+    const { queueMs } = this.#parts.options;
+    const why = this.occupancy.use ?? "the function is not ready after its last client";
+    this.#line.remove(session);
+    session.turnAway(refusal("EBUSY", `${why}, and that did not change within ${queueMs} ms`));
   }
 
   /** It said something, and need not hurry any more. */
@@ -127,16 +151,38 @@ export class Admission {
     admit?.(peer);
   }
 
-  /** Lets those in that have waited and may have the function now. */
+  /** Somebody left, or came to wait. Not at once: somebody on the stack may be at work for a client. */
+  #advanceSoon(): void {
+    if (this.#line.length > 0) setImmediate(() => this.#advance());
+  }
+
+  /** Lets those in that have waited and may have the function now, first those who came first. */
   #advance(): void {
-    if (this.#closed) return;
-    const session = this.#line.shift();
-    if (session === undefined) return;
+    const { occupancy } = this;
+    for (const session of this.#line.sessions) {
+      if (this.#closed) return;
+      const objection = occupancy.objection(session.peer);
+      // What is nobody's may still be being reset, since a moment ago even.
+      const { settling } = this.#parts.fn;
+      if (occupancy.count === 0 && settling !== undefined) {
+        void settling.then(() => this.#advance());
+        return;
+      }
+      if (objection === undefined && this.#line.remove(session)) this.#letIn(session);
+    }
+  }
+
+  /** Its turn has come; it may be gone, or not be welcome any more. */
+  #letIn(session: Session): void {
+    if (session.gone) {
+      session.close("the client left");
+      return;
+    }
     try {
       this.#authorize(session);
       this.#enter(session);
     } catch (error) {
-      session.turnAway(error as Ring3Error);
+      session.turnAway(error);
       return;
     }
     session.admit();
@@ -168,20 +214,22 @@ export class Admission {
     this.#parts.emit({ type: "connected", pid, uid, gid });
   }
 
-  #leaving(): void {
+  /** The function is given back with the last one. */
+  #leaving(session: Session): void {
     const { fn, options } = this.#parts;
-    if (this.occupancy.alone) fn.disconnect({ keepState: options.keepState === true || options.state !== undefined });
+    if (!this.occupancy.has(session) || !this.occupancy.alone) return;
+    fn.disconnect({ keepState: options.keepState === true || options.state !== undefined });
   }
 
   #ended(session: Session, reason: string): void {
     this.#heard(session);
     this.#sessions.delete(session);
-    const place = this.#line.indexOf(session);
-    if (place >= 0) this.#line.splice(place, 1);
+    this.#line.remove(session);
     if (!this.occupancy.leave(session)) {
       this.#refused(session.peer, reason);
       return;
     }
+    this.#advanceSoon();
     // From now on nothing happens that the state does not know of.
     this.#parts.saving.trySave();
     this.#parts.emit({ type: "disconnected", pid: session.peer.pid, reason });

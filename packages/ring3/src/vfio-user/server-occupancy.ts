@@ -16,6 +16,8 @@ export interface Occupant {
   readonly moving: boolean;
   /** Whether it is gone, which the event loop may not have told yet. */
   hungUp(): boolean;
+  /** Takes the function from it. Resolves when that is done. */
+  end(reason: string): Promise<void>;
 }
 
 export class Occupancy {
@@ -69,22 +71,31 @@ export class Occupancy {
     this.#pause = pause;
   }
 
+  /** Who has the function, in words; `undefined` where nobody does. */
+  get use(): string | undefined {
+    const [first] = this.#occupants;
+    return first && `the function is in use by pid ${first.peer.pid} (uid ${first.peer.uid})`;
+  }
+
   /** Why a client cannot have the function now; `undefined` where it can. */
   objection(peer: PeerCredentials): Ring3Error | undefined {
     // Some may be gone already.
     for (const occupant of this.occupants) occupant.hungUp();
+    const { use } = this;
     const [first] = this.#occupants;
-    if (first === undefined) return undefined;
-    const { pid, uid } = first.peer;
-    const use = `the function is in use by pid ${pid} (uid ${uid})`;
+    if (use === undefined) return undefined;
     if (this.#openings === 1) return refusal("EBUSY", `${use}; it has one client at a time`);
-    if (peer.uid !== uid) return refusal("EBUSY", `${use}; it has clients of one user at a time`);
+    if (peer.uid !== first?.peer.uid) return refusal("EBUSY", `${use}; it has clients of one user at a time`);
     if (this.count >= this.#openings) {
       return refusal("EBUSY", `${use}, and with ${this.count} clients; more are not let in at a time`);
     }
     const mover = this.occupants.find(({ moving }) => moving);
     if (mover === undefined) return undefined;
     return refusal("EBUSY", `pid ${mover.peer.pid} is moving the function to another server`);
+  }
+
+  has(occupant: Occupant): boolean {
+    return this.#occupants.has(occupant);
   }
 
   enter(occupant: Occupant): void {

@@ -33,7 +33,7 @@ export interface ServeOptions {
   /** Users who may connect; whoever the socket's permissions let by default. */
   readonly allowUids?: readonly number[];
   /**
-   * Called with each client that says hello and is one of `allowUids`. A `Ring3Error` that it throws refuses the client, with its `errno`
+   * Called with each client that says hello and is one of `allowUids`, and again when its turn comes after waiting. A `Ring3Error` that it throws refuses the client, with its `errno`
    * and its sentence, which the event `refused` and the error of a client of ring3's say.
    */
   readonly admit?: (peer: ConnectingPeer) => void;
@@ -44,6 +44,14 @@ export interface ServeOptions {
    * what it mapped and connected goes, and when the last one leaves the function is given back.
    */
   readonly openings?: number;
+  /**
+   * Clients that may wait for a function that is in use, or that is being reset after its last client: their VERSION is answered
+   * when it is theirs, first come, first served. Those that find no place are refused, and that is all of them by default. (Where
+   * the function is only being reset, one may wait in any case.)
+   */
+  readonly queue?: number;
+  /** How long a client may wait, in milliseconds, before it is refused after all; as long as it likes by default. */
+  readonly queueMs?: number;
   /** Whether the function stays as it is when a client leaves; otherwise it is reset, and the next finds it as new. */
   readonly keepState?: boolean;
   /**
@@ -106,6 +114,8 @@ export interface TracedMessage {
 export type ServerEvent =
   | ({ readonly type: "connected" } & PeerCredentials)
   | { readonly type: "disconnected"; readonly pid: number; readonly reason: string }
+  /** It is to wait; `ahead`: clients that came before it. */
+  | { readonly type: "waiting"; readonly pid: number; readonly uid: number; readonly ahead: number }
   | { readonly type: "refused"; readonly pid: number; readonly uid: number; readonly reason: string }
   | { readonly type: "fault"; readonly description: string }
   | { readonly type: "error"; readonly description: string };
@@ -120,8 +130,9 @@ export interface ServerStatistics {
   readonly bytesSent: number;
   /** Error replies. */
   readonly errorReplies: number;
-  /** Clients that have the function now. */
+  /** Clients that have the function now, and those that wait for it. */
   readonly clients: number;
+  readonly waiting: number;
   /** Clients that got the function, and those that did not. */
   readonly connections: number;
   readonly refusals: number;

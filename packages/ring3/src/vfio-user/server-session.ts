@@ -32,7 +32,7 @@ export interface SessionHost {
    * {@link Session.turnAway}. Throws where it gets nothing.
    */
   knock(session: Session): boolean;
-  /** The session gives the function back: whatever it has there is taken away next. */
+  /** The session gives the function back, where it has it: whatever it has there is taken away next. */
   leaving(session: Session): void;
   /** The session is over; `reason` says why. Called once, with everything cleaned up. */
   ended(session: Session, reason: string): void;
@@ -128,10 +128,6 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost, Occu
     attendance.join(this);
   }
 
-  get open(): boolean {
-    return this.#state === "open";
-  }
-
   get answers(): boolean {
     return this.#state === "open" && this.#broken === undefined;
   }
@@ -176,6 +172,12 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost, Occu
     return this.#state === "closed";
   }
 
+  /** Whether a client that waits has hung up. */
+  get gone(): boolean {
+    const count = this.connection.reader.fill();
+    return count <= 0 && count !== -ERRNO.EAGAIN[0];
+  }
+
   exchange(command: number, size: number, use: (reply: Reply) => void): void {
     try {
       this.#exchanges.exchange(command, size, use);
@@ -213,7 +215,6 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost, Occu
   /** Ends the session and cleans up everything that it had. */
   close(reason: string): void {
     if (this.#state === "closed") return;
-    const wasOpen = this.#state === "open";
     this.#state = "closed";
     this.#poll[Symbol.dispose]();
     clearTimeout(this.#stuckTimer);
@@ -221,7 +222,7 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost, Occu
     this.#watch = undefined;
     attendance.leave(this);
     this.#exchanges[Symbol.dispose]();
-    if (wasOpen) this.#host.leaving(this);
+    this.#host.leaving(this);
     try {
       this.#commands?.[Symbol.dispose]();
     } catch (error) {
@@ -517,12 +518,14 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost, Occu
   }
 
   /** The client has waited, and gets nothing. */
-  turnAway(error: Ring3Error): void {
+  turnAway(error: unknown): void {
     const { request, proposal } = this.#hello as Hello;
     this.#goOn(() => this.#refuse(request, error, proposal));
   }
 
   #open(message: Request, proposal: Proposal): void {
+    // Whoever was told that it has the function may have taken it away again.
+    if (this.#state === "closed") return;
     const { options, occupancy } = this.#host;
     this.#state = "open";
     this.#hello = undefined;

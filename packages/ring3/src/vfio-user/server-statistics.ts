@@ -35,10 +35,11 @@ export class Counters {
 
   snapshot(
     memory: { readonly count: number; readonly mappedBytes: number },
-    { occupancy }: { readonly occupancy: { readonly count: number } },
+    { occupancy, waiting }: { readonly occupancy: { readonly count: number }; readonly waiting: number },
   ): ServerStatistics {
     return {
       clients: occupancy.count,
+      waiting,
       messages: named(this.received),
       commandsSent: named(this.sent),
       bytesReceived: this.bytesReceived,

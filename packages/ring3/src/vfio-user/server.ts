@@ -1,12 +1,18 @@
 // Serves a virtual function at a UNIX socket, to one client or to several of one user at a time: listens, tells what happens, and
 // takes the function back when that is wanted.
-import { type PeerCredentials, type UnixSocket, type Watch, watch } from "../linux/index.ts";
+import {
+  type ListeningPlace,
+  listenAt,
+  type PeerCredentials,
+  type UnixSocket,
+  type Watch,
+  watch,
+} from "../linux/index.ts";
 import type { VirtualFunction } from "../virtual/function.ts";
 import { Admission } from "./server-admission.ts";
 import { type Attended, attendance } from "./server-attendance.ts";
 import type { ServeOptions, ServerEvent, ServerStatistics } from "./server-options.ts";
 import { StateSaving } from "./server-saving.ts";
-import { type ListeningPlace, listenAt } from "./server-socket.ts";
 import { Counters } from "./server-statistics.ts";
 
 /** A pause where no connection can be taken: the process has no descriptors left. */
@@ -174,7 +180,13 @@ export function serve(fn: VirtualFunction, path: string, options: ServeOptions =
   return new Promise((resolve) => resolve(new FunctionServer(fn, path, options)));
 }
 
-function checkOptions({ openings = 1 }: ServeOptions): void {
-  if (Number.isSafeInteger(openings) && openings >= 1) return;
-  throw new RangeError(`openings says how many clients there may be at a time, from 1 on, not ${openings}`);
+function checkOptions({ openings = 1, queue = 0, queueMs = 0 }: ServeOptions): void {
+  const wrong = (name: string, what: string, value: number): RangeError =>
+    new RangeError(`${name} says ${what}, not ${value}`);
+  if (!(Number.isSafeInteger(openings) && openings >= 1)) {
+    throw wrong("openings", "how many clients there may be at a time, from 1 on", openings);
+  }
+  if (!(Number.isSafeInteger(queue) && queue >= 0)) throw wrong("queue", "how many clients may wait", queue);
+  if (!(queueMs >= 0 && queueMs < 2 ** 31))
+    throw wrong("queueMs", "for how many milliseconds a client may wait", queueMs);
 }

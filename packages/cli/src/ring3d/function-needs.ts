@@ -1,0 +1,31 @@
+// What a function of the service needs of what is around it: the machine, and those who listen.
+import type { PciFunction } from "ring3";
+import type { NoticeBroker } from "ring3/notices";
+import type { Lease, ServiceEvent } from "./service-interface.ts";
+
+/** What a function of the service needs of the machine. */
+export interface Hardware {
+  /**
+   * Takes the function from its driver, unless VFIO has it already; tells whether it did. It is noted, so that what a service
+   * that was killed has taken is given back.
+   */
+  take(address: string): Promise<boolean>;
+  /** Gives it back to the driver that had it, if it was taken; tells whether it was. */
+  giveBack(address: string): Promise<boolean>;
+  open(address: string, options: { readonly removalGraceMs: number }): Promise<PciFunction>;
+  /** Opens the kernel's descriptors of a function that is not open, to be given away. */
+  lend(address: string): Pick<Lease, "backend" | "descriptors">;
+}
+
+export interface ManagedOptions {
+  readonly hardware: Hardware;
+  /** Without the name of the function. */
+  readonly emit: (event: FunctionEvent) => void;
+  /** Tells users what is about to happen. */
+  readonly notices: NoticeBroker;
+  /** The users' sockets by path where somebody else listens already, as systemd does. */
+  readonly listenFd?: ((path: string) => number | undefined) | undefined;
+}
+
+type Without<E, K extends string> = E extends unknown ? Omit<E, K> : never;
+export type FunctionEvent = Without<Extract<ServiceEvent, { readonly function: string }>, "function">;
