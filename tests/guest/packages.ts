@@ -24,6 +24,7 @@ export type GroupName =
   | "peers"
   | "network"
   | "dnsmasq"
+  | "dbus"
   | "dpdk"
   | "kernelSource"
   | "kernelTools";
@@ -40,6 +41,7 @@ export const GROUPS: Readonly<Record<GroupName, PackageGroup>> = {
   peers: { name: "peers", packages: ["fio", "qemu-utils", "pciutils"] },
   network: { name: "network", packages: ["tcpdump"] },
   dnsmasq: { name: "dnsmasq", packages: ["dnsmasq-base"], unpack: /^(dnsmasq-base_|lib)/ },
+  dbus: { name: "dbus", packages: ["dbus-daemon"], unpack: /^(dbus-daemon_|lib)/ },
   // testpmd with its drivers, without what is for building against them.
   dpdk: {
     name: "dpdk",

@@ -293,7 +293,7 @@ export class ManagedFunction {
 
   #failed(reason: string): void {
     // The same again and again is told once.
-    if (this.#state !== "failed" || this.#reason !== reason) this.#emit({ type: "failed", reason });
+    if (this.#reason !== reason) this.#emit({ type: "failed", reason });
     if (this.#state === "stopping") return;
     this.#state = "failed";
     this.#reason = reason;

@@ -85,7 +85,7 @@ function bind(
   const call = "ioctl VFIO_DEVICE_BIND_IOMMUFD";
   if (location.group !== undefined && !readGroup(location.group, paths).viable) throw groupNotViable(location, paths);
   if (result === -errnos.EPERM) throw noInterruptRemapping(location.address, call, "iommufd");
-  if (result === -errnos.EBUSY || result === -errnos.EINVAL) throw busy(location.address, node, call, paths);
+  if (result === -errnos.EBUSY || result === -errnos.EINVAL) throw busy(location.address, node, call, paths, file);
   throw deviceOpenError(location.address, node, call, -result, paths);
 }
 

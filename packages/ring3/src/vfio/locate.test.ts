@@ -5,7 +5,7 @@ import { dirname, join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
 import { isRing3Error } from "../binary/error.ts";
 import { type HostPaths, hostPaths } from "../host/paths.ts";
-import { chooseInterface, groupNotViable, locateFunction } from "./locate.ts";
+import { busy, chooseInterface, groupNotViable, locateFunction } from "./locate.ts";
 import { descriptorsOf, listDescriptors, openVfioDescriptors, type VfioDescriptors } from "./descriptors.ts";
 import { FileDescriptor } from "../linux/file-descriptor.ts";
 import { openVfio } from "./open.ts";
@@ -184,4 +184,14 @@ test("descriptors are closed where no function can be made of them", async () =>
     await assert.rejects(openVfio(address, { descriptors }, paths));
     assert.ok(listDescriptors(descriptors).every(({ closed }) => closed));
   }
+});
+
+test("whoever finds a function busy is not named for its own attempt", () => {
+  put("dev/vfio/devices/vfio3");
+  const node = join(root, "dev/vfio/devices/vfio3");
+  const here: HostPaths = { ...paths, procRoot: "/proc" };
+  using own = FileDescriptor.open(node);
+  assert.doesNotMatch(busy("0000:01:00.0", node, "bind", here, own).message, /held by process \d/);
+  using _other = FileDescriptor.open(node);
+  assert.match(busy("0000:01:00.0", node, "bind", here, own).message, new RegExp(`held by process ${process.pid} `));
 });

@@ -6,6 +6,7 @@ import { Ring3Error } from "../binary/error.ts";
 import { describeHolders, findHolders } from "../host/holders.ts";
 import { isVfioDriver, notViable, readGroup } from "../host/iommu-groups.ts";
 import { functionDirectory, type HostPaths, thisMachine } from "../host/paths.ts";
+import type { FileDescriptor } from "../linux/file-descriptor.ts";
 import { listNames, present, readLinkName, readText } from "../host/sysfs.ts";
 import { bindCommand, ownerOf } from "./advice.ts";
 
@@ -131,9 +132,16 @@ export function permissionDenied(address: string, node: string): Ring3Error {
   );
 }
 
-/** `BUSY` that says who holds the function, as far as can be seen. */
-export function busy(address: string, node: string, call: string, paths: HostPaths = thisMachine): Ring3Error {
-  const { holders } = findHolders([node], [address], paths);
+/** `BUSY` that says who holds the function, as far as can be seen; `own` is what this attempt itself has open of the node. */
+export function busy(
+  address: string,
+  node: string,
+  call: string,
+  paths: HostPaths = thisMachine,
+  own?: FileDescriptor,
+): Ring3Error {
+  const found = findHolders([node], [address], paths).holders;
+  const holders = found.filter(({ pid, descriptor }) => pid !== process.pid || descriptor !== own?.number);
   const who =
     holders.length > 0
       ? `held by ${describeHolders(holders)}`

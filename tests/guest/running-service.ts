@@ -1,0 +1,66 @@
+// ring3d as root in the guest, and what it says.
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { statSync } from "node:fs";
+import { createInterface } from "node:readline";
+import { asRoot, rootOutput } from "./inside.ts";
+
+export const RING3: string = new URL("../../packages/cli/src/main.ts", import.meta.url).pathname;
+
+/** A service that runs as root. Disposal kills it, so that a test that fails leaves none behind. */
+export interface RunningService extends AsyncDisposable {
+  readonly pid: number;
+  /** Sends a signal, and resolves once the process has ended. */
+  end(signal: "TERM" | "KILL"): Promise<void>;
+  /** The next line of its log that matches, among those that nobody has waited for. Throws with them where none comes for minutes. */
+  says(pattern: RegExp): Promise<string>;
+}
+
+/** Starts ring3d with the `configuration` in the folder `place`, and resolves once it says that it is ready. */
+export async function startService(place: string, configuration: string, environment = ""): Promise<RunningService> {
+  await rootOutput(`mkdir -p ${place}; touch ${place}/log; cat > ${place}/ring3d.yaml <<'END'\n${configuration}END`);
+  const log = follow(`${place}/log`);
+  const script = `rm -f ${place}/out; mkfifo ${place}/out
+${environment} node ${RING3} daemon --config ${place}/ring3d.yaml > ${place}/out 2>> ${place}/log < /dev/null & echo $!
+exec 3< ${place}/out; read line <&3; cat <&3 > /dev/null 2>&1 & test "$line" = "ring3d is ready"`;
+  const { code, stdout } = await asRoot(script);
+  assert.equal(code, 0, `ring3d did not start:\n${await rootOutput(`cat ${place}/log`)}`);
+  const pid = Number(stdout.trim());
+  let running = true;
+  const end = async (signal: "TERM" | "KILL"): Promise<void> => {
+    running = false;
+    const gone = `timeout 120 sh -c 'while readlink /proc/${pid}/exe; do usleep 20000; done > /dev/null'`;
+    await rootOutput(`kill -${signal} ${pid}; ${gone}`);
+  };
+  return {
+    pid,
+    end,
+    says: (pattern) => log.line(pattern),
+    [Symbol.asyncDispose]: async () => {
+      log[Symbol.dispose]();
+      if (running) await end("KILL");
+    },
+  };
+}
+
+/** What is written to a file from now on. */
+function follow(path: string): Disposable & { line(pattern: RegExp): Promise<string> } {
+  const tail = spawn("tail", ["-c", `+${statSync(path).size + 1}`, "-F", path], {
+    stdio: ["ignore", "pipe", "ignore"],
+  });
+  const lines = createInterface({ input: tail.stdout })[Symbol.asyncIterator]();
+  return {
+    line: async (pattern) => {
+      const others: string[] = [];
+      const patience = setTimeout(() => tail.kill(), 180_000);
+      for (;;) {
+        const { value, done } = await lines.next();
+        if (done === true || pattern.test(value)) clearTimeout(patience);
+        if (done === true) throw new Error(`${path} ended without ${String(pattern)}:\n${others.join("\n")}`);
+        if (pattern.test(value)) return value;
+        others.push(value);
+      }
+    },
+    [Symbol.dispose]: () => void tail.kill(),
+  };
+}
