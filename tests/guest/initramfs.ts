@@ -46,7 +46,7 @@ export async function initramfs(
     addBusybox(cpio, join(qemuRoot, "usr/bin/busybox"));
     await addNode(cpio, temporary);
     addFilesystemTools(cpio, filesystemRoot);
-    addLimitsTool(cpio);
+    addLimitsTools(cpio);
     await addModules(cpio, kernel, qemuRoot);
     await writeFile(join(temporary, "initramfs.cpio"), cpio.finish());
   });
@@ -99,11 +99,18 @@ function addFilesystemTools(cpio: Cpio, root: string): void {
   cpio.file("etc/mke2fs.conf", readFileSync(join(root, "etc/mke2fs.conf")));
 }
 
-/** prlimit of util-linux, which every Debian has and busybox has not: the doctor's way to raise a limit. */
-function addLimitsTool(cpio: Cpio): void {
-  const path = "/usr/bin/prlimit";
-  cpio.file("bin/prlimit", readFileSync(path), 0o755);
-  addLibraries(cpio, path);
+/**
+ * What every Debian has of util-linux and busybox has not: prlimit, the doctor's way to raise a limit, and in /util-linux the
+ * setpriv that takes capabilities out of the bounding set, as systemd does for a service.
+ */
+function addLimitsTools(cpio: Cpio): void {
+  for (const [path, place] of [
+    ["/usr/bin/prlimit", "bin/prlimit"],
+    ["/usr/bin/setpriv", "util-linux/setpriv"],
+  ] as const) {
+    cpio.file(place, readFileSync(path), 0o755);
+    addLibraries(cpio, path);
+  }
 }
 
 /** The libraries of a program, each once; first from `folder`. */

@@ -115,7 +115,9 @@ test("a server that does not know the lease any more refuses it: the address goe
   });
 });
 
-test("ring3 ping --dhcp gives the address back", async () => {
+const skip = process.env["RING3_GUEST_FULL"] === "1" ? false : "RING3_GUEST_FULL=1 runs it";
+
+test("ring3 ping --dhcp gives the address back", { skip }, async () => {
   await using server = await dnsmasq(50);
   const { igbVf0 } = FUNCTIONS;
   const words = ["/ring3/packages/cli/src/main.js", "ping", igbVf0.address, SERVER, "--dhcp", "--count", "1", "--json"];

@@ -3,8 +3,10 @@
 // kernels: iommufd
 // timeout: 600
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { once } from "node:events";
 import { before, test } from "node:test";
+import { promisify } from "node:util";
 import { Worker } from "node:worker_threads";
 import type { LinkState, NetDevice, NetDeviceOptions } from "../../../packages/ring3/src/drivers/net/device.ts";
 import { openNetDevice } from "../../../packages/ring3/src/drivers/net/open.ts";
@@ -288,3 +290,17 @@ async function flood(device: NetDevice, peer: NetDevice): Promise<never> {
     }
   }
 }
+
+const skip = process.env["RING3_GUEST_FULL"] === "1" ? false : "RING3_GUEST_FULL=1 runs it";
+
+test("ring3 forward has room for its packets within what a user may lock, which counts for each device", {
+  skip,
+}, async () => {
+  const words = ["/ring3/packages/cli/src/main.js", "forward", ...BOTH, "--seconds", "1", "--json"];
+  const { stdout } = await promisify(execFile)(process.execPath, words);
+  const { ways } = JSON.parse(stdout) as { readonly ways: readonly { readonly from: string }[] };
+  assert.deepEqual(
+    ways.map(({ from }) => from),
+    BOTH,
+  );
+});

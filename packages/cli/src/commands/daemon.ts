@@ -11,7 +11,7 @@ export const daemon: Command = command({
   description:
     "Takes the functions of its configuration from their drivers, and serves each at a socket: its user needs nothing but " +
     "that. SIGHUP reads the configuration again, users stay; SIGTERM and Ctrl-C give every function back. What a service that " +
-    "was killed had taken, the next one takes over or gives back. ring3 ctl talks to it; docs/ring3d.md explains it.",
+    "was killed had taken, the next one takes over or gives back. ring3 ctl talks to it; docs/ring3d.md explains it. The program ring3d is this command.",
   operands: [],
   options: {
     config: { kind: "text", short: "c", value: "FILE", description: `the configuration (default ${DEFAULT_FILE})` },
@@ -21,9 +21,9 @@ export const daemon: Command = command({
     "give-back": { kind: "flag", description: "give back what a service that was killed had taken, and end" },
   },
   examples: [
-    { command: "sudo ring3d", text: `serve what ${DEFAULT_FILE} says` },
-    { command: "ring3d --config ./lab.yaml --explain", text: "what that would do here" },
-    { command: "ring3d --check && systemctl reload ring3d", text: "before a change takes effect" },
+    { command: "sudo ring3 daemon", text: `serve what ${DEFAULT_FILE} says` },
+    { command: "ring3 daemon --config ./lab.yaml --explain", text: "what that would do here" },
+    { command: "ring3 daemon --check", text: "before a change takes effect" },
   ],
   run: async ({ options }, context) => {
     const { configurationSchema } = await import("../ring3d/configuration.ts");

@@ -18,7 +18,8 @@ const BUSY_ROUNDS = 1024;
 export const forward: Command = command({
   summary: "pass every frame from one device to another, both ways",
   description:
-    "One thread that looks at both devices all the time. What the other side has no room for is dropped and counted.",
+    "One thread that looks at both devices all the time. What the other side has no room for is dropped and counted. Both must be " +
+    "able to receive everything (ring3 net info), which virtual functions of an 82576 are not.",
   operands: [
     { name: "A", description: "a network function that you may open, or vfio-user:PATH" },
     { name: "B", description: "another one" },
@@ -37,7 +38,7 @@ export const forward: Command = command({
     ...OPEN_OPTIONS,
   },
   examples: [
-    { command: "ring3 forward 03:10.0 03:10.2", text: "between two virtual functions" },
+    { command: "ring3 forward 03:00.0 06:00.0", text: "between two cards" },
     {
       command: "ring3 forward vfio-user:/tmp/a.sock 06:00.0 -t 60 --svg forward.svg",
       text: "for a minute, with a plot",
@@ -91,15 +92,17 @@ export const forward: Command = command({
 async function openBoth(
   first: string,
   second: string,
-  words: DeviceWords,
+  words: DeviceWords & { readonly burst: bigint },
   context: Context,
   resources: AsyncDisposableStack,
 ): Promise<readonly [NetDevice, NetDevice]> {
   const { PacketPool } = await import("ring3/net");
-  // One pool for both, so that a frame goes from one to the other where it lies.
+  // One pool for both, so that a frame goes from one to the other where it lies: full rings both ways, and the bursts at hand. It
+  // is mapped for each device, and of the 8 MiB that a user may lock each mapping takes as much.
+  const buffers = 4 * Number(words.ring) + 2 * Number(words.burst);
   let pool: PacketPool | undefined;
   const optionsFor = ({ dma }: PciFunction): NetDeviceOptions => {
-    pool ??= resources.adopt(PacketPool.create(dma.arena, { buffers: 8 * Number(words.ring) }), (made) => {
+    pool ??= resources.adopt(PacketPool.create(dma.arena, { buffers }), (made) => {
       made[Symbol.dispose]();
     });
     return { vlanStripping: false, pool };

@@ -46,7 +46,7 @@ seeds: 1
       const lines = error.message.split("\n").slice(1);
       assert.deepEqual(
         lines.map((line) => line.trim().split(": ")[0]),
-        ["plan.yaml:8:8", "plan.yaml:3:25", "plan.yaml:4:5", "plan.yaml:5:11", "plan.yaml:7:18"],
+        ["plan.yaml:3:25", "plan.yaml:4:5", "plan.yaml:5:11", "plan.yaml:7:18", "plan.yaml:8:8"],
       );
       assert.match(lines.join("\n"), /kind takes one of all-ones, stuck-bits/);
       return true;

@@ -1,13 +1,15 @@
 // Whatever an administrator's program sends, however it is cut into pieces: each whole line has one answer, in order, and nothing
 // happens to the service but what was asked for.
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
+import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "node:test";
 import fc from "fast-check";
+import { openFilesCount } from "ring3/linux";
 import { serveControl } from "./control-socket.ts";
 import { FakeService, status } from "./fake-service.ts";
 
@@ -76,4 +78,37 @@ test("every line has its answer, whatever it is and however it comes", async (t)
   assert.deepEqual(await answered(path, [new TextEncoder().encode('{"request":"users"}\n')]), [
     '{"result":{"users":[]}}',
   ]);
+});
+
+const asRoot = { skip: process.getuid?.() === 0 ? false : "only root can be somebody else" };
+
+test("strangers who connect and say nothing keep no administrator out, and cost few descriptors", asRoot, async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), "ring3-control-"));
+  chmodSync(directory, 0o755);
+  t.after(() => rmSync(directory, { recursive: true, force: true }));
+  const path = join(directory, "control.sock");
+  const control = await serveControl(new FakeService(status("disk")), path);
+  t.after(() => control[Symbol.asyncDispose]());
+  chmodSync(path, 0o666);
+  const before = openFilesCount();
+  const program = `
+    process.setgroups([]); process.setgid(1000); process.setuid(1000);
+    let open = 0;
+    // More than the kernel keeps waiting are turned away by it, and try again.
+    const connect = () => {
+      const socket = require("node:net").connect(${JSON.stringify(path)});
+      socket.once("error", (error) => { if (error.code === "EAGAIN") setImmediate(connect); });
+      socket.once("connect", () => { if (++open === 500) process.stdout.write("all"); });
+    };
+    for (let count = 0; count < 500; count++) connect();
+    setInterval(() => undefined, 1000);`;
+  const stranger = spawn(process.execPath, ["-e", program], { stdio: ["ignore", "pipe", "inherit"] });
+  t.after(() => stranger.kill());
+  await once(stranger.stdout, "data");
+  assert.deepEqual(await answered(path, [new TextEncoder().encode('{"request":"users"}\n')]), [
+    '{"result":{"users":[]}}',
+  ]);
+  const more = openFilesCount() - before;
+  // Those that are heard, and the pipe to the other process.
+  assert.ok(more <= 8 + 4, `${more} descriptors more`);
 });

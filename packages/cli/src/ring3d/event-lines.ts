@@ -28,8 +28,13 @@ export function eventLines(
 ): Disposable {
   const resources = new DisposableStack();
   const leftOut = (key: string, count: number): void => {
-    const { fn, kind, uid } = JSON.parse(key || "{}") as BudgetKey;
-    write("left-out", { function: fn, of: kind, uid, lines: count });
+    const [of, fn, uid] = key.split("\0");
+    write("left-out", {
+      function: fn || undefined,
+      of: of || undefined,
+      uid: uid ? Number(uid) : undefined,
+      lines: count,
+    });
   };
   const budget = resources.use(new LineBudget(leftOut, lines));
   const present = new PresentUsers(service);
@@ -41,24 +46,13 @@ export function eventLines(
   return resources;
 }
 
-interface BudgetKey {
-  readonly fn?: string;
-  readonly kind?: string;
-  readonly uid?: number;
-}
-
 /**
  * Users who have a function have budgets of their own, so that none of them hides another. Those who are refused share one,
  * since anybody may come with as many uids as a user namespace has.
  */
 function keyOf(event: ServiceEvent): string {
   const own = event.type === "opened" || event.type === "closed" || event.type === "fds-handed";
-  const key: BudgetKey = {
-    ...("function" in event ? { fn: event.function } : {}),
-    kind: event.type,
-    ...(own ? { uid: event.uid } : {}),
-  };
-  return JSON.stringify(key);
+  return `${event.type}\0${"function" in event ? event.function : ""}\0${own ? event.uid : ""}`;
 }
 
 /** An event's facts, with the names of people, and with whoever has the function where its user is the cause. */

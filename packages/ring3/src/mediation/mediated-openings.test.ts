@@ -84,7 +84,7 @@ test("two clients have vectors and memory of a real function, and each takes its
   await write(a, Sample.RAISE, 0);
   await write(a, Sample.RAISE, 1);
   assert.deepEqual([await signalled(mine), await signalled(theirs)], [1, 1]);
-  const { resets } = counted(all);
+  const resets = counted(all);
   a[Symbol.dispose]();
   await until(() => server.clients.length === 1, "a has left");
   assert.equal(mediated.lockedBytes, 0x1000);
@@ -138,12 +138,12 @@ test("one's reset holds the other one up, and who waits has it after the last on
 });
 
 /** Counts resets of the real function from now on. */
-function counted({ real }: Scene): { resets(): number } {
+function counted({ real }: Scene): () => number {
   let count = 0;
   const reset = real.reset.bind(real);
   real.reset = () => {
     count++;
     return reset();
   };
-  return { resets: () => count };
+  return () => count;
 }

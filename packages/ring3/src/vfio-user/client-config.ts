@@ -40,6 +40,11 @@ export class ServedConfig implements Required<ConfigAccess> {
     return this.#busMaster;
   }
 
+  /** Others have set the function up: what the header says now comes back after a reset, as if it had been written here. */
+  adopt(): void {
+    for (const [offset, byte] of this.readBytes(0, HEADER_BYTES).entries()) this.#remember(offset, 1, byte);
+  }
+
   /** Learns which writes reset the function. */
   watch(acting: ActingRegisters): void {
     this.#acting = acting;

@@ -97,6 +97,7 @@ export class VfioUserFunction implements PciFunction {
     );
     // Whoever is not the first finds the function as the others want it.
     if (device.negotiated.openings <= 1) this.#switchOn();
+    else this.#served.adopt();
     this.#watchConfig();
     const parts = { device, arena, trustServerMemory: options.trustServerMemory };
     this.#regions = regions.slice(0, Region.CONFIG).map((region) => new ServedRegion(region, parts));

@@ -19,10 +19,10 @@ export type {
 export { attachNetQueue, openNetDevice } from "./open.ts";
 export { PacketPool, type PacketPoolHandle, type PacketPoolOptions, POOL_STACK_WORD } from "./packet-pool.ts";
 export { offloadWord, PACKET_WORDS, PacketFlag, Packets, PacketWord, TRANSMIT_FLAGS } from "./packets.ts";
+export type { StackDhcpOptions } from "./address-by-dhcp.ts";
 export {
   Stack,
   type StackConfiguration,
-  type StackDhcpOptions,
   type StackOptions,
   type StackStatistics,
 } from "./stack.ts";

@@ -5,8 +5,9 @@ import { isRing3Error, Ring3Error } from "../../binary/error.ts";
 import { putMac } from "../../specs/ethernet/index.ts";
 import { type Clock, sleep, systemClock } from "../clock.ts";
 import type { NetDevice, NetQueue } from "./device.ts";
-import { DhcpClient, type DhcpLease, type DhcpMessage } from "./dhcp-client.ts";
-import { DHCP_CLIENT_PORT, DHCP_SERVER_PORT } from "./dhcp-message.ts";
+import { AddressByDhcp, type StackDhcpOptions } from "./address-by-dhcp.ts";
+import type { DhcpLease } from "./dhcp-client.ts";
+import { DHCP_CLIENT_PORT } from "./dhcp-message.ts";
 import { ICMP_HEADER_BYTES, IcmpType, putEcho } from "./icmp.ts";
 import { IgmpHost } from "./igmp.ts";
 import { IpInput } from "./ip-input.ts";
@@ -40,15 +41,6 @@ export interface StackOptions {
   readonly neighbours?: NeighbourLimits;
   readonly reassembly?: ReassemblyLimits;
   readonly clock?: Clock;
-}
-
-export interface StackDhcpOptions {
-  readonly hostName?: string;
-  /** How long to wait for a lease, in milliseconds; 30,000 by default. */
-  readonly timeoutMs?: number;
-  /** Asks everybody whether somebody has the address already (RFC 5227), for this long; 200 ms by default, 0 for not. */
-  readonly probeMs?: number;
-  readonly signal?: AbortSignal;
 }
 
 /** Who a stack is. */
@@ -129,9 +121,7 @@ export class Stack implements AsyncDisposable {
   readonly #input: IpInput;
   readonly #closing: AbortController = new AbortController();
   readonly #removed: Disposable;
-  #dhcp: DhcpClient | undefined;
-  #probing = false;
-  #configured: { readonly resolve: () => void; readonly reject: (error: Error) => void }[] = [];
+  #dhcp: AddressByDhcp | undefined;
   #tickMs: number;
   #flushing = false;
   #polling = false;
@@ -374,13 +364,8 @@ export class Stack implements AsyncDisposable {
         options: ROUTER_ALERT,
       });
     }
-    const dhcp = this.#dhcp;
-    if (dhcp !== undefined && dhcp.dueMs <= nowMs) {
-      const message = dhcp.tick(nowMs);
-      this.#leaseChanged();
-      if (message !== undefined) this.#sendDhcp(message);
-    }
-    this.#tickMs = Math.min(nowMs + TICK_MS, this.#groups.dueMs, dhcp?.dueMs ?? Number.POSITIVE_INFINITY);
+    this.#dhcp?.tick(nowMs);
+    this.#tickMs = Math.min(nowMs + TICK_MS, this.#groups.dueMs, this.#dhcp?.dueMs ?? Number.POSITIVE_INFINITY);
   }
 
   // ---- UDP
@@ -422,103 +407,29 @@ export class Stack implements AsyncDisposable {
 
   // ---- DHCP
 
-  async #startDhcp({ hostName, timeoutMs = 30_000, signal }: StackDhcpOptions): Promise<void> {
-    const nowMs = this.#clock.now();
-    this.#dhcp = new DhcpClient(
-      { mac: this.device.mac.slice(), ...(hostName === undefined ? {} : { hostName }) },
-      nowMs,
-    );
-    this.#input.unconfigured = true;
-    this.#bind(DHCP_CLIENT_PORT, {
-      listener: (bytes, at, length) => {
-        const message = this.#dhcp?.receive(bytes.slice(at, at + length), this.#clock.now());
-        this.#leaseChanged();
-        if (message !== undefined) this.#sendDhcp(message);
-        this.#tickMs = 0;
+  async #startDhcp(options: StackDhcpOptions): Promise<void> {
+    const dhcp = new AddressByDhcp(
+      {
+        clock: this.#clock,
+        mac: this.device.mac.slice(),
+        output: this.#output,
+        input: this.#input,
+        counts: this.#counts,
+        closing: this.#closing.signal,
+        working: () => this.#working(),
+        configure: (configuration) => this.#configure(configuration),
+        flushLater: () => this.#flushLater(),
+        tickSoon: () => {
+          this.#tickMs = 0;
+        },
       },
-    });
-    this.#tickMs = nowMs;
-    this.#tick(nowMs);
+      options,
+    );
+    this.#dhcp = dhcp;
+    this.#bind(DHCP_CLIENT_PORT, { listener: (bytes, at, length) => dhcp.receive(bytes.slice(at, at + length)) });
+    this.#tick(this.#clock.now());
     this.#flushLater();
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    this.#configured.push({ resolve, reject });
-    const timer = this.#clock.after(timeoutMs, () => {
-      reject(
-        new Ring3Error(
-          "DHCP_NO_LEASE",
-          `no DHCP server gave an address within ${timeoutMs} ms; is one on this network?`,
-        ),
-      );
-    });
-    const abort = (): void => reject(signal?.reason as Error);
-    signal?.addEventListener("abort", abort, { once: true });
-    if (signal?.aborted) abort();
-    try {
-      await promise;
-    } finally {
-      timer[Symbol.dispose]();
-      signal?.removeEventListener("abort", abort);
-    }
-  }
-
-  /** Takes over what the client has, after it was asked for in the network whether somebody uses it. */
-  #leaseChanged(): void {
-    const lease = this.#dhcp?.lease;
-    const current = this.#output.configuration.address;
-    if (lease === undefined) {
-      if (current !== ANY_ADDRESS) this.#configure({ address: ANY_ADDRESS, prefix: 0, gateway: 0 });
-      return;
-    }
-    if (lease.address === current) {
-      this.#useLease(lease);
-      return;
-    }
-    if (!this.#probing) void this.#probe(lease);
-  }
-
-  async #probe(lease: DhcpLease): Promise<void> {
-    const { dhcp } = this.#options;
-    const probeMs = typeof dhcp === "object" ? (dhcp.probeMs ?? 200) : 200;
-    this.#probing = true;
-    const probing = { address: lease.address, heard: new AbortController() };
-    try {
-      if (probeMs > 0) {
-        this.#input.probing = probing;
-        this.#output.probe(lease.address);
-        this.#flushLater();
-        const answered = AbortSignal.any([this.#closing.signal, probing.heard.signal]);
-        await sleep(this.#clock, probeMs, answered).catch(() => undefined);
-      }
-    } finally {
-      this.#probing = false;
-      this.#input.probing = undefined;
-    }
-    if (!this.#working()) return;
-    if (this.#dhcp?.lease?.address !== lease.address) {
-      this.#leaseChanged();
-      return;
-    }
-    if (!probing.heard.signal.aborted) {
-      this.#useLease(lease);
-      return;
-    }
-    this.#counts.addressConflicts++;
-    const message = this.#dhcp.decline(this.#clock.now());
-    if (message !== undefined) this.#sendDhcp(message);
-    this.#flushLater();
-  }
-
-  #useLease({ address, prefix, routers }: DhcpLease): void {
-    const { configuration } = this.#output;
-    const gateway = routers.find((router) => router !== address) ?? 0;
-    if (configuration.address !== address || configuration.prefix !== prefix || configuration.gateway !== gateway) {
-      this.#configure({ address, prefix, gateway });
-    }
-    for (const { resolve } of this.#configured.splice(0)) resolve();
-  }
-
-  #sendDhcp({ destination, source, payload }: DhcpMessage): void {
-    this.#output.udp(payload, 0, payload.length, DHCP_CLIENT_PORT, destination, DHCP_SERVER_PORT, source);
+    await dhcp.configured();
   }
 
   // ---- flushing, ending
@@ -580,7 +491,7 @@ export class Stack implements AsyncDisposable {
     this.#failure = error;
     this.#pinger.failAll(error);
     for (const endpoint of [...this.#endpoints.values()]) endpoint.fail(error);
-    for (const { reject } of this.#configured.splice(0)) reject(error);
+    this.#dhcp?.fail(error);
   }
 
   /** Gives a lease back, closes every endpoint, and lets go of the queue. */
@@ -597,7 +508,7 @@ export class Stack implements AsyncDisposable {
     await this.#loop;
     for (const endpoint of [...this.#endpoints.values()]) endpoint[Symbol.dispose]();
     this.#pinger.failAll(closed);
-    for (const { reject } of this.#configured.splice(0)) reject(closed);
+    this.#dhcp?.fail(closed);
     this.#output[Symbol.dispose]();
     this.#packets[Symbol.dispose]();
   }
@@ -607,10 +518,8 @@ export class Stack implements AsyncDisposable {
    * address first, and who closes the stack closes the device next.
    */
   async #giveBack(): Promise<void> {
-    const message = this.#working() ? this.#dhcp?.release(this.#clock.now()) : undefined;
-    if (message === undefined) return;
+    if (!this.#working() || this.#dhcp?.release() !== true) return;
     const deadline = this.#clock.now() + RELEASE_PATIENCE_MS;
-    this.#sendDhcp(message);
     this.#flushGuarded();
     try {
       const { neighbours, transmit } = this.#output;
