@@ -48,17 +48,28 @@ function follow(path: string): Disposable & { line(pattern: RegExp): Promise<str
   const tail = spawn("tail", ["-c", `+${statSync(path).size + 1}`, "-F", path], {
     stdio: ["ignore", "pipe", "ignore"],
   });
-  const lines = createInterface({ input: tail.stdout })[Symbol.asyncIterator]();
+  const lines: string[] = [];
+  let wake = (): void => undefined;
+  createInterface({ input: tail.stdout }).on("line", (line) => {
+    lines.push(line);
+    wake();
+  });
   return {
     line: async (pattern) => {
+      let late = false;
+      const patience = setTimeout(() => {
+        late = true;
+        wake();
+      }, 120_000);
       const others: string[] = [];
-      const patience = setTimeout(() => tail.kill(), 180_000);
       for (;;) {
-        const { value, done } = await lines.next();
-        if (done === true || pattern.test(value)) clearTimeout(patience);
-        if (done === true) throw new Error(`${path} ended without ${String(pattern)}:\n${others.join("\n")}`);
-        if (pattern.test(value)) return value;
-        others.push(value);
+        const line = lines.shift();
+        if (line === undefined && late) throw new Error(`${path} lacks ${String(pattern)}:\n${others.join("\n")}`);
+        if (line === undefined) await new Promise<void>((resolve) => (wake = resolve));
+        else if (pattern.test(line)) {
+          clearTimeout(patience);
+          return line;
+        } else others.push(line);
       }
     },
     [Symbol.dispose]: () => void tail.kill(),

@@ -328,6 +328,9 @@ test("users vote on an error: the function is reset under them, and who gives it
   connection.register("a", NOTICE_KINDS);
   const real = scene.hardware.functions.get("0000:00:00.0");
   real?.events.emit("error", { description: "a completer abort" });
+  await scene.event((event) => event.type === "notice" && event.notice === "error-detected");
+  assert.ok(!scene.events.some((event) => event.type === "reset" && event.cause === "user"), "the link may be down");
+  real?.events.emit("recovered", { description: "the link was reset" });
   const end = await scene.event((event) => event.type === "notice" && event.notice === "slot-reset");
   assert.match(end.type === "notice" ? end.outcome : "", /^recovered; recovered from process \d+ of uid \d+ at a$/);
   assert.deepEqual(said, ["error-detected", "slot-reset", "error-resume"]);
