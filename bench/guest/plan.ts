@@ -29,8 +29,6 @@ export interface ReadPlan {
   readonly warmUpMs: number;
   readonly measureMs: number;
   readonly cases: readonly Ring3Case[];
-  /** Drives the function through a mediator in the same process, which maps its pages to its user or traps all accesses. */
-  readonly mediation?: "mapped" | "trapped";
 }
 
 export interface Measured {

@@ -2,10 +2,7 @@
 // The process warms up first, because a driver lives long and V8 compiles late; while it does so, each read is checked to
 // have brought the block's own contents.
 import { open } from "ring3";
-import { mediate } from "ring3/mediation";
 import { NvmeDriver } from "ring3/nvme";
-import type { PciFunction } from "ring3/pci";
-import { inProcess } from "ring3/virtual";
 import type { Measured, ReadFigure, ReadPlan, Ring3Case } from "./plan.ts";
 import { promiseReader } from "./promise-reads.ts";
 import { ringReader } from "./ring-reads.ts";
@@ -24,8 +21,7 @@ for (const entry of plan.cases) {
 async function measure(entry: Ring3Case, measureMs: number, check: boolean): Promise<Measured> {
   const { face } = entry;
   const completion = face === "ring" ? "polled" : face;
-  await using stack = new AsyncDisposableStack();
-  const fn = await opened(stack);
+  await using fn = await open(plan.address);
   await using nvme = await NvmeDriver.start(fn, { completion, queueDepth: plan.queueEntries });
   const namespace = nvme.namespace(plan.namespaceId);
   await using reader =
@@ -38,10 +34,4 @@ async function measure(entry: Ring3Case, measureMs: number, check: boolean): Pro
   };
   await reader.run(during(plan.warmUpMs), true);
   return await reader.run(during(measureMs), check);
-}
-
-async function opened(stack: AsyncDisposableStack): Promise<PciFunction> {
-  const real = stack.use(await open(plan.address));
-  if (plan.mediation === undefined) return real;
-  return stack.use(inProcess(stack.use(await mediate(real, { trap: plan.mediation === "trapped" }))));
 }

@@ -4,31 +4,22 @@ import { inProcess, VirtualFunction } from "ring3/virtual";
 import type { Guest } from "../../tests/guest/guest.ts";
 import { type BenchmarkContext, type BenchmarkResult, BenchmarkUnavailable, type Section } from "../benchmark.ts";
 import { ADDRESS, bindVfio, bootForBenchmark, NAMESPACE_ID } from "../guest/machine.ts";
-import { type Face, type ReadFigure, type ReadPlan, type Ring3Case, ring3Name } from "../guest/plan.ts";
+import { ring3Name } from "../guest/plan.ts";
 import { ACCESSES, type ConfigCost, MEDIATORS, measureConfig, SELF } from "./config.ts";
+import { DEPTHS, FACES, type Turn, type TurnPlan, type Way } from "./plan.ts";
 
 export const name = "mediation";
 export const title =
   "a function behind the mediator against the function itself: config space, and 4 KiB reads of NVMe";
 
 const GOAL = 0.95;
-const DEPTHS: readonly number[] = [1, 32];
-const FACES: readonly Face[] = ["ring", "interrupt"];
-const QUEUE_ENTRIES = 256;
-const WAYS = ["direct", "mapped", "trapped"] as const;
-type Way = (typeof WAYS)[number];
-const WAY_NAMES: Readonly<Record<Way, string>> = {
-  direct: "VFIO",
+/** Short turns for each round. */
+const TURNS = 4;
+const WAYS: Readonly<Record<Way, string>> = {
   mapped: "mediator, pages mapped",
   trapped: "mediator, all trapped",
 };
-
-interface Figure {
-  readonly way: Way;
-  readonly face: Face;
-  readonly depth: number;
-  readonly perSecond: number;
-}
+const DIRECT = "VFIO";
 
 export async function run(context: BenchmarkContext): Promise<BenchmarkResult> {
   const { rounds, quick, begin, progress } = context;
@@ -43,14 +34,10 @@ export async function run(context: BenchmarkContext): Promise<BenchmarkResult> {
     await bindVfio(guest);
     sections.push(...configSections("over VFIO, in the guest", await measureGuestConfig(guest, rounds, quick)));
     progress("config space in the guest");
-    const reads: Figure[] = [];
-    for (let round = 0; round < rounds; round++) {
-      for (const way of round % 2 === 0 ? WAYS : WAYS.toReversed()) {
-        progress(`round ${round + 1} of ${rounds}: ${WAY_NAMES[way]}`);
-        reads.push(...(await measureReads(guest, way, quick)));
-      }
+    for (const way of ["mapped", "trapped"] as const) {
+      progress(`reads: ${WAYS[way]}`);
+      sections.push(...readSections(way, await measureReads(guest, way, rounds, quick)));
     }
-    sections.push(...readSections(reads));
     notes.push("the guest's device and processors are emulated: ratios mean something, the figures themselves do not.");
   } catch (error) {
     if (!(error instanceof BenchmarkUnavailable)) throw error;
@@ -76,25 +63,16 @@ async function measureGuestConfig(guest: Guest, rounds: number, quick: boolean):
   return await inGuest<ConfigCost>(guest, ["/ring3/bench/mediation/config.bench.js", ...words], 120_000 * rounds);
 }
 
-async function measureReads(guest: Guest, way: Way, quick: boolean): Promise<Figure[]> {
-  const cases = FACES.flatMap((face) =>
-    DEPTHS.map((depth): Ring3Case => ({ name: ring3Name(face), face, pattern: "random", depth })),
-  );
-  const times = quick ? { warmUpMs: 500, measureMs: 500 } : { warmUpMs: 1000, measureMs: 2000 };
-  const plan: ReadPlan = {
+async function measureReads(guest: Guest, way: Way, rounds: number, quick: boolean): Promise<Turn[]> {
+  const plan: TurnPlan = {
     address: ADDRESS,
     namespaceId: NAMESPACE_ID,
-    queueEntries: QUEUE_ENTRIES,
-    ...times,
-    cases,
-    ...(way === "direct" ? {} : { mediation: way }),
+    way,
+    turns: TURNS * rounds,
+    turnMs: quick ? 100 : 400,
   };
-  const words = ["/ring3/bench/guest/reads.bench.js", JSON.stringify(plan)];
-  const figures = await inGuest<ReadFigure>(guest, words, 60_000 + 6 * cases.length * times.measureMs);
-  return cases.map(({ face, depth }, index) => {
-    const { operations, seconds } = figures[index] as ReadFigure;
-    return { way, face, depth, perSecond: operations / seconds };
-  });
+  const words = ["/ring3/bench/mediation/reads.bench.js", JSON.stringify(plan)];
+  return await inGuest<Turn>(guest, words, 60_000 + 30_000 * plan.turns);
 }
 
 /** Runs a program in the guest as an ordinary user, and gives the lines of JSON that it printed. */
@@ -110,7 +88,7 @@ async function inGuest<T>(guest: Guest, words: readonly string[], timeoutMs: num
 function configSections(where: string, costs: readonly ConfigCost[]): Section[] {
   return Object.keys(ACCESSES).map((what) => ({
     title: `config space ${where}: ${what}`,
-    unit: "ns an access",
+    unit: "ns of processor time an access",
     better: "less",
     series: [SELF, ...Object.keys(MEDIATORS)].map((who) => ({
       name: who,
@@ -120,27 +98,22 @@ function configSections(where: string, costs: readonly ConfigCost[]): Section[] 
   }));
 }
 
-function readSections(figures: readonly Figure[]): Section[] {
+function readSections(way: Way, turns: readonly Turn[]): Section[] {
   return FACES.flatMap((face) =>
     DEPTHS.map((depth): Section => {
-      const series = WAYS.map((way) => ({
-        name: WAY_NAMES[way],
-        samples: figures
-          .filter((figure) => figure.way === way && figure.face === face && figure.depth === depth)
-          .map(({ perSecond }) => perSecond),
-      }));
-      const to = [WAY_NAMES.direct];
+      const own = turns.filter((turn) => turn.face === face && turn.depth === depth);
+      const of = WAYS[way];
       // Interrupts are heard by the mediator and passed on where its user has no eventfd, as here.
-      const goal = face === "ring" ? ({ at: "least", value: GOAL } as const) : undefined;
+      const judged = way === "mapped" && face === "ring";
       return {
-        title: `random reads of 4 KiB in the guest, ${depth} in flight: ${ring3Name(face)}`,
+        title: `random reads of 4 KiB in the guest, ${depth} in flight: ${ring3Name(face)}, ${of}`,
         unit: "reads/s",
         better: "more",
-        series,
-        comparisons: [
-          { kind: "ratio", of: WAY_NAMES.mapped, to, ...(goal === undefined ? {} : { goal }) },
-          { kind: "ratio", of: WAY_NAMES.trapped, to },
+        series: [
+          { name: DIRECT, samples: own.map(({ direct }) => direct) },
+          { name: of, samples: own.map(({ mediated }) => mediated) },
         ],
+        comparisons: [{ kind: "ratio", of, to: [DIRECT], ...(judged ? { goal: { at: "least", value: GOAL } } : {}) }],
       };
     }),
   );
