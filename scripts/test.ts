@@ -24,7 +24,7 @@ const processors = availableParallelism();
 
 const UNIT: Group = {
   title: "unit",
-  patterns: ["packages/**/*.test.ts", "tests/architecture/*.test.ts", "tests/contract/*.test.ts"],
+  patterns: ["packages/**/*.test.ts", "tests/{architecture,contract,fakes}/*.test.ts"],
   concurrency: 2,
 };
 const MIGRATION: Group = { title: "migration", patterns: ["tests/migration/*.test.ts"], concurrency: 2 };
