@@ -6,7 +6,7 @@ import { connect } from "../../../packages/ring3/src/vfio-user/index.ts";
 
 const [users = "", name = "", socket = "", given = "{}"] = process.argv.slice(2);
 const doing = JSON.parse(given) as Readonly<Partial<Record<NoticeKind, NoticeAnswer | "close" | "">>>;
-const fn = await connect(socket);
+const fn = await connect(socket, { timeoutMs: 60_000 });
 const user = new ServiceUser(users, {
   onNotice: ({ notice, kind }) => {
     console.log(`heard ${kind}`);

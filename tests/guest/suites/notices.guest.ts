@@ -18,6 +18,9 @@ const USERS = `${PLACE}/users.sock`;
 const script = new URL("./notices-user.ts", import.meta.url).pathname;
 const [slot] = HOTPLUG;
 
+/** The guest is slow, and the function may be being reset. */
+const PATIENT = { timeoutMs: 60_000 };
+
 const CONFIGURATION = `control: ${PLACE}/control.sock
 users-socket: ${USERS}
 traces: ${PLACE}
@@ -38,6 +41,8 @@ before(async () => {
   bus = await TestBus.start(packageProgram("dbus", "/usr/bin/dbus-daemon"));
   logind = await FakeLogind.start(bus);
   service = await startService(PLACE, CONFIGURATION, `DBUS_SYSTEM_BUS_ADDRESS=unix:path=${bus.socket}`);
+  await service.says(/(block|edu): ready/);
+  await service.says(/(block|edu): ready/);
 });
 after(async () => {
   await service.end("TERM");
@@ -61,7 +66,7 @@ async function own(
   t: TestContext,
   reply: (user: ServiceUser, notice: Notice) => Promise<void> | undefined,
 ): Promise<Own> {
-  const fn = await connect(`${PLACE}/block.sock`);
+  const fn = await connect(`${PLACE}/block.sock`, PATIENT);
   const heard: NoticeKind[] = [];
   const replied: Promise<void>[] = [];
   let wake = (): void => undefined;
