@@ -121,7 +121,7 @@ async function other(
     const found = await asRoot(
       `timeout 60 sh -c 'until grep -q "${pattern}" ${out}; do usleep 50000; done'; cat ${out}`,
     );
-    assert.match(found.stdout, new RegExp(pattern));
+    assert.match(found.stdout, new RegExp(pattern, "m"));
   };
   await says("^ready");
   return { pid: shell, says, [Symbol.asyncDispose]: async () => void (await asRoot(`kill ${shell}`)) };
