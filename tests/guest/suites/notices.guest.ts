@@ -121,17 +121,14 @@ async function other(
     const found = await asRoot(
       `timeout 60 sh -c 'until grep -q "${pattern}" ${out}; do usleep 50000; done'; cat ${out}`,
     );
-    assert.match(found.stdout, new RegExp(pattern));
+    assert.match(found.stdout, new RegExp(pattern, "m"));
   };
   await says("^ready");
   return { pid: shell, says, [Symbol.asyncDispose]: async () => void (await asRoot(`kill ${shell}`)) };
 }
 
-for (const [vote, next, error] of [
-  ["need-reset", "slot-reset", "COMP_TIME"],
-  ["can-recover", "mmio-enabled", "COMP_TIME"],
-  ["need-reset", "slot-reset", "DLP"],
-] as const) {
+/** The platform's error, the vote on it, and the stage that leads back. */
+function recovers(error: string, vote: ErrorVote, next: "slot-reset" | "mmio-enabled"): void {
   test(`the platform's error ${error}, the vote ${vote}, and the way back by ${next}`, async (t) => {
     const { fn, heard, hears, replied } = await own(t, (user, { notice, kind }) => {
       const votes: Partial<Record<NoticeKind, ErrorVote>> = { "error-detected": vote, [next]: "recovered" };
@@ -150,6 +147,9 @@ for (const [vote, next, error] of [
   });
 }
 
+recovers("COMP_TIME", "need-reset", "slot-reset");
+recovers("COMP_TIME", "can-recover", "mmio-enabled");
+
 test("silence at an error is no opinion, and is named", async (t) => {
   await own(t, () => undefined);
   await monitor(`pcie_aer_inject_error ${FUNCTIONS.virtioBlk.id} COMP_TIME`);
@@ -166,6 +166,9 @@ test("a user that cannot go on after an error is disconnected", async (t) => {
   await gone;
   await service.says(/block: closed/);
 });
+
+// The last of the errors: after a fatal one none of QEMU's disk was seen any more while it stayed open.
+recovers("DLP", "need-reset", "slot-reset");
 
 test("both users consent to a sleep; afterwards both hear that it is over", async (t) => {
   const second = await other(t, "edu", { suspend: "consent", "power-resume": "" });
