@@ -6,6 +6,8 @@ import { FUNCTIONS, type GuestFunction, VIRTUAL_FUNCTIONS } from "./machine.ts";
 
 const PCI = "/sys/bus/pci";
 const USER = 1000;
+const PROBES = 20;
+const PROBE_PAUSE_MS = 100;
 
 /** Binds one function to `driver` (`none`: leaves it without one) and hands its VFIO nodes to `uid`. */
 export function bind(address: string, driver: string, uid: number = USER): void {
@@ -14,8 +16,13 @@ export function bind(address: string, driver: string, uid: number = USER): void 
     if (driverOf(address) !== "none") writeFileSync(join(device, "driver/unbind"), address);
     // A line break clears the override.
     writeFileSync(join(device, "driver_override"), driver === "none" ? "\n" : driver);
-    if (driver !== "none") writeFileSync(join(PCI, "drivers_probe"), address);
-    if (driverOf(address) !== driver) throw new Error(`${address}: ${driver} did not take it`);
+    // A function that was plugged in a moment ago may still be in the kernel's hands.
+    for (let attempt = 0; driver !== "none" && driverOf(address) !== driver; attempt++) {
+      if (attempt === PROBES) throw new Error(`${address}: ${driver} did not take it`);
+      if (attempt > 0) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, PROBE_PAUSE_MS);
+      writeFileSync(join(PCI, "drivers_probe"), address);
+    }
+    if (driverOf(address) !== driver) throw new Error(`${address}: ${driverOf(address)} has it still`);
   }
   if (driver === "vfio-pci") for (const node of vfioNodes(address)) chownSync(node, uid, uid);
 }
