@@ -75,7 +75,10 @@ async function own(
       heard.push(notice.kind);
       wake();
       const said = reply(user, notice);
-      if (said !== undefined) replied.push(said);
+      if (said === undefined) return;
+      replied.push(said);
+      // A consent may come after somebody else's refusal: whoever wants to know awaits it.
+      said.catch(() => undefined);
     },
   });
   t.after(async () => {
