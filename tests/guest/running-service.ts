@@ -16,12 +16,15 @@ export interface RunningService extends AsyncDisposable {
   says(pattern: RegExp): Promise<string>;
 }
 
-/** Starts ring3d with the `configuration` in the folder `place`, and resolves once it says that it is ready. */
-export async function startService(place: string, configuration: string, environment = ""): Promise<RunningService> {
+/**
+ * Starts ring3d with the `configuration` in the folder `place`, and resolves once it says that it is ready. `setting` are the
+ * shell's words in front of it: variables, limits, a program that confines it.
+ */
+export async function startService(place: string, configuration: string, setting = ""): Promise<RunningService> {
   await rootOutput(`mkdir -p ${place}; touch ${place}/log; cat > ${place}/ring3d.yaml <<'END'\n${configuration}END`);
   const log = follow(`${place}/log`);
   const script = `rm -f ${place}/out; mkfifo ${place}/out
-${environment} node ${RING3} daemon --config ${place}/ring3d.yaml > ${place}/out 2>> ${place}/log < /dev/null & echo $!
+${setting} node ${RING3} daemon --config ${place}/ring3d.yaml > ${place}/out 2>> ${place}/log < /dev/null & echo $!
 exec 3< ${place}/out; read line <&3; cat <&3 > /dev/null 2>&1 & test "$line" = "ring3d is ready"`;
   const { code, stdout } = await asRoot(script);
   assert.equal(code, 0, `ring3d did not start:\n${await rootOutput(`cat ${place}/log`)}`);
@@ -29,8 +32,7 @@ exec 3< ${place}/out; read line <&3; cat <&3 > /dev/null 2>&1 & test "$line" = "
   let running = true;
   const end = async (signal: "TERM" | "KILL"): Promise<void> => {
     running = false;
-    const gone = `timeout 120 sh -c 'while readlink /proc/${pid}/exe; do usleep 20000; done > /dev/null'`;
-    await rootOutput(`kill -${signal} ${pid}; ${gone}`);
+    await rootOutput(`kill -${signal} ${pid}; ${endOf(pid)}`);
   };
   return {
     pid,
@@ -41,6 +43,11 @@ exec 3< ${place}/out; read line <&3; cat <&3 > /dev/null 2>&1 & test "$line" = "
       if (running) await end("KILL");
     },
   };
+}
+
+/** Shell words that wait for the end of a process that is not the shell's. */
+export function endOf(pid: number): string {
+  return `timeout 120 sh -c 'while readlink /proc/${pid}/exe; do usleep 20000; done > /dev/null'`;
 }
 
 /** What is written to a file from now on. */

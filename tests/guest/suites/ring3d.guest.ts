@@ -5,9 +5,8 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, readlinkSync, statSync } from "node:fs";
+import { existsSync, readlinkSync } from "node:fs";
 import { basename } from "node:path";
-import { createInterface } from "node:readline";
 import { after, before, test } from "node:test";
 import { setTimeout } from "node:timers/promises";
 import { NvmeDriver } from "../../../packages/ring3/src/drivers/nvme/index.ts";
@@ -15,8 +14,8 @@ import { open } from "../../../packages/ring3/src/index.ts";
 import { connect } from "../../../packages/ring3/src/vfio-user/index.ts";
 import { asRoot, awaitFunction, bind, bindStandard, qmp, rootOutput } from "../inside.ts";
 import { FUNCTIONS, HOTPLUG } from "../machine.ts";
+import { endOf, RING3, type RunningService, startService } from "../running-service.ts";
 
-const RING3 = new URL("../../../packages/cli/src/main.ts", import.meta.url).pathname;
 const clientScript = new URL("./mediation-client.ts", import.meta.url).pathname;
 const PLACE = "/tmp/ring3d";
 const FILE = `${PLACE}/ring3d.yaml`;
@@ -38,7 +37,6 @@ functions:
     address: "${disk}"
     socket: ${PLACE}/disk.sock
     users: ${users}
-    hand-over: user
     lock-limit: 64M
   edu:
     address: "${edu}"
@@ -57,35 +55,11 @@ functions:
 `;
 }
 
-/** A service that runs as root. Disposal kills it, so that a test that fails leaves none behind. */
-interface RunningService extends AsyncDisposable {
-  readonly pid: number;
-  /** Sends a signal, and resolves once the process has ended. */
-  end(signal: "TERM" | "KILL"): Promise<void>;
-}
+/** What packages/cli/systemd/ring3d.service leaves root: one capability, and no way to more. */
+const CONFINED = "ulimit -l unlimited; /util-linux/setpriv --no-new-privs --inh-caps=-all --bounding-set=-all,+chown";
 
-/** Starts a program with what packages/cli/systemd/ring3d.service leaves root: one capability, and no way to more. */
-const CONFINED = "/util-linux/setpriv --no-new-privs --inh-caps=-all --bounding-set=-all,+chown";
-
-/** Starts ring3d as root and resolves once it says that it is ready. */
 async function start(): Promise<RunningService> {
-  const script = `rm -f ${PLACE}/out; mkfifo ${PLACE}/out
-ulimit -l unlimited; ${CONFINED} node ${RING3} daemon --config ${FILE} > ${PLACE}/out 2>> ${PLACE}/log < /dev/null & echo $!
-exec 3< ${PLACE}/out; read line <&3; cat <&3 > /dev/null 2>&1 & test "$line" = "ring3d is ready"`;
-  const { code, stdout } = await asRoot(script);
-  assert.equal(code, 0, `ring3d did not start:\n${await rootOutput(`cat ${PLACE}/log`)}`);
-  const pid = Number(stdout.trim());
-  let running = true;
-  const end = async (signal: "TERM" | "KILL"): Promise<void> => {
-    running = false;
-    await rootOutput(`kill -${signal} ${pid}; ${ended(pid)}`);
-  };
-  return { pid, end, [Symbol.asyncDispose]: async () => (running ? await end("KILL") : undefined) };
-}
-
-/** Shell words that wait for the end of a process that is not the shell's. */
-function ended(pid: number): string {
-  return `timeout 120 sh -c 'while readlink /proc/${pid}/exe; do usleep 20000; done > /dev/null'`;
+  return await startService(PLACE, configuration("[user]"), CONFINED);
 }
 
 function drivers(): (string | undefined)[] {
@@ -112,7 +86,6 @@ before(async () => {
   // The virtual function waits for its parent.
   const parent = FUNCTIONS.igb.address;
   await rootOutput(`ip link set $(ls /sys/bus/pci/devices/${parent}/net) up`);
-  await rootOutput(`mkdir -p ${PLACE}; cat > ${FILE} <<'END'\n${configuration("[user]")}END`);
 });
 
 after(async () => {
@@ -139,7 +112,6 @@ test("two users, one service: each drives its own functions, and gets at no othe
   }
   const driven = await other;
   assert.equal(driven.code, 0, driven.stderr);
-  assert.equal(JSON.parse(driven.stdout).liveness?.ok ?? true, true);
   await assert.rejects(() => connect(`${PLACE}/edu.sock`), /EACCES/);
   const info = await asOther(`net info vfio-user:${PLACE}/vf.sock --json`);
   assert.equal(info.code, 0, info.stderr);
@@ -194,7 +166,7 @@ test(`killed at ${KILLS} random points, the service leaves nothing that the next
       `node ${RING3} daemon --config ${FILE} > /dev/null 2>> ${PLACE}/log < /dev/null & echo $!`,
     );
     await setTimeout(random() * wholeMs);
-    await rootOutput(`kill -KILL ${pid.trim()} 2> /dev/null; ${ended(Number(pid))}`);
+    await rootOutput(`kill -KILL ${pid.trim()} 2> /dev/null; ${endOf(Number(pid))}`);
     if (random() < 0.5) continue;
     // Half of the times the machine is to have its functions back, the others the next service meets what is left.
     await rootOutput(`node ${RING3} daemon --give-back --json`);
@@ -230,10 +202,9 @@ test("a function comes, goes and comes again under the service; users of others 
   await using fn = await connect(`${PLACE}/disk.sock`);
   await using nvme = await NvmeDriver.start(fn);
   for (let round = 0; round < 2; round++) {
-    const log = follow(`${PLACE}/log`);
     await qmp("device_add", { driver: "edu", bus: slot.port, id: "plugged" });
     await awaitFunction(slot.address, true);
-    await log.line(/plugged: ready/);
+    await service.says(/plugged: ready/);
     {
       await using user = await connect(`${PLACE}/plugged.sock`);
       assert.equal(user.bar(0).read32(4) >>> 0, 0);
@@ -245,8 +216,7 @@ test("a function comes, goes and comes again under the service; users of others 
     }
     // The user has let go long before its grace time is over.
     await awaitFunction(slot.address, false);
-    await log.line(/plugged: removed/);
-    log[Symbol.dispose]();
+    await service.says(/plugged: removed/);
   }
   assert.deepEqual(Buffer.from(await nvme.namespace(1).read(5, 1)), Buffer.from(counting(5 * 512, 512)));
   await nvme[Symbol.asyncDispose]();
@@ -254,38 +224,12 @@ test("a function comes, goes and comes again under the service; users of others 
   await service.end("TERM");
 });
 
-test("the kernel's own descriptors, lent by the service to a user who has no right to the nodes", async () => {
-  await using service = await start();
-  const place = `ring3d:disk@${PLACE}/users.sock`;
-  {
-    await using fn = await open(place);
-    assert.match(fn.identity.backend, /^vfio-/);
-    await using nvme = await NvmeDriver.start(fn, { completion: "interrupt" });
-    assert.deepEqual(Buffer.from(await nvme.namespace(1).read(3, 8)), Buffer.from(counting(3 * 512, 4096)));
-    await assert.rejects(() => open(place), { code: "FUNCTION_BUSY" });
-  }
-  const denied = await asOther(`info ${place}`);
-  assert.notEqual(denied.code, 0);
-  // It is served again as soon as the user has let go.
-  const log = follow(`${PLACE}/log`, 0);
-  await log.line(/disk: closed .*given back/);
-  await log.line(/disk: ready/);
-  log[Symbol.dispose]();
-  await using fn = await connect(`${PLACE}/disk.sock`);
-  assert.equal(fn.config.read16(0), 0x1b36);
-  await fn[Symbol.asyncDispose]();
-  await service.end("TERM");
-  assert.deepEqual(drivers(), BEFORE);
-});
-
 test("a new configuration takes effect while users stay", async () => {
   await using service = await start();
   await using fn = await connect(`${PLACE}/disk.sock`);
   await using nvme = await NvmeDriver.start(fn);
-  const log = follow(`${PLACE}/log`);
   await rootOutput(`cat > ${FILE} <<'END'\n${configuration("[user, other]")}END\nkill -HUP ${service.pid}`);
-  await log.line(/reloaded .*changed \["disk"\]/);
-  log[Symbol.dispose]();
+  await service.says(/reloaded .*changed \["disk"\]/);
   assert.deepEqual(Buffer.from(await nvme.namespace(1).read(9, 1)), Buffer.from(counting(9 * 512, 512)));
   await nvme[Symbol.asyncDispose]();
   await fn[Symbol.asyncDispose]();
@@ -298,25 +242,4 @@ function text({ stderr }: ChildProcess): { stderr: string } {
     said.stderr += data;
   });
   return said;
-}
-
-/** What is written to a file from now on. */
-function follow(
-  path: string,
-  from: number = statSync(path).size,
-): Disposable & { line(pattern: RegExp): Promise<string> } {
-  const tail = spawn("tail", ["-c", `+${from + 1}`, "-F", path], {
-    stdio: ["ignore", "pipe", "ignore"],
-  });
-  const lines = createInterface({ input: tail.stdout })[Symbol.asyncIterator]();
-  return {
-    line: async (pattern) => {
-      for (;;) {
-        const { value, done } = await lines.next();
-        if (done === true) throw new Error(`${path} ended without ${String(pattern)}`);
-        if (pattern.test(value)) return value;
-      }
-    },
-    [Symbol.dispose]: () => void tail.kill(),
-  };
 }
