@@ -73,6 +73,15 @@ export async function awaitFunction(address: string, present: boolean): Promise<
   await ask({ kind: "await", address, present });
 }
 
+/** Waits until QEMU has forgotten the device `id`: it does so a moment after the function is gone, and its name is free then. */
+export async function awaitDeletion(id: string): Promise<void> {
+  for (;;) {
+    const devices = (await qmp("qom-list", { path: "/machine/peripheral" })) as { readonly name: string }[];
+    if (!devices.some(({ name }) => name === id)) return;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
 /**
  * Suspends the guest to RAM until the host wakes it some seconds later. Every process is frozen meanwhile, devices lose
  * their registers, and the 9p share is dead afterwards.

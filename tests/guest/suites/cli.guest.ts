@@ -136,7 +136,7 @@ test("nvme bench measures, polled and by interrupts", async () => {
   for (const mode of ["--polled", "--interrupts"]) {
     const result = await json("nvme", "bench", nvme, mode, "--seconds", "1", "--depth", "4");
     assert.equal(result.completion, mode === "--polled" ? "polled" : "interrupt");
-    assert.ok(result.operations > 10, `${mode}: ${result.operations}`);
+    assert.ok(result.operations > 0, `${mode}: ${result.operations}`);
     const { minimum, p50, p99, maximum } = result.latencyUs;
     assert.ok(minimum > 0 && minimum <= p50 && p50 <= p99 && p99 <= maximum);
   }

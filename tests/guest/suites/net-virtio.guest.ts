@@ -10,7 +10,7 @@ import { Stack, type StackOptions } from "../../../packages/ring3/src/drivers/ne
 import { VirtioNetDriver, type VirtioNetDriverOptions } from "../../../packages/ring3/src/drivers/virtio/net-driver.ts";
 import { open } from "../../../packages/ring3/src/index.ts";
 import { echo, kernelEcho } from "../echo.ts";
-import { asRoot, awaitFunction, bind, qmp, rootOutput } from "../inside.ts";
+import { asRoot, awaitDeletion, awaitFunction, bind, qmp, rootOutput } from "../inside.ts";
 import { FUNCTIONS, HOTPLUG } from "../machine.ts";
 
 const [slot] = HOTPLUG;
@@ -48,7 +48,7 @@ async function plugged(
   device: Record<string, unknown>,
   options: VirtioNetDriverOptions,
 ): Promise<Plugged> {
-  while (await known()) await new Promise((resolve) => setTimeout(resolve, 100));
+  await awaitDeletion("vnet");
   const properties = { "disable-legacy": "on", iommu_platform: true, mac: "52:54:00:00:0a:00" };
   await qmp("device_add", { driver: "virtio-net-pci", id: "vnet", bus: slot.port, netdev, ...properties, ...device });
   await awaitFunction(slot.address, true);
@@ -67,11 +67,6 @@ async function plugged(
       await awaitFunction(slot.address, false);
     },
   };
-}
-
-async function known(): Promise<boolean> {
-  const devices = (await qmp("qom-list", { path: "/machine/peripheral" })) as { readonly name: string }[];
-  return devices.some(({ name }) => name === "vnet");
 }
 
 const STACK: StackOptions = { address: `${OURS}/24` };

@@ -12,7 +12,7 @@ import { setTimeout } from "node:timers/promises";
 import { NvmeDriver } from "../../../packages/ring3/src/drivers/nvme/index.ts";
 import { open } from "../../../packages/ring3/src/index.ts";
 import { connect } from "../../../packages/ring3/src/vfio-user/index.ts";
-import { asRoot, awaitFunction, bind, bindStandard, qmp, rootOutput } from "../inside.ts";
+import { asRoot, awaitDeletion, awaitFunction, bind, bindStandard, qmp, rootOutput } from "../inside.ts";
 import { FUNCTIONS, HOTPLUG } from "../machine.ts";
 import { endOf, RING3, type RunningService, startService } from "../running-service.ts";
 
@@ -217,6 +217,7 @@ test("a function comes, goes and comes again under the service; users of others 
     // The user has let go long before its grace time is over.
     await awaitFunction(slot.address, false);
     await service.says(/plugged: removed/);
+    await awaitDeletion("plugged");
   }
   assert.deepEqual(Buffer.from(await nvme.namespace(1).read(5, 1)), Buffer.from(counting(5 * 512, 512)));
   await nvme[Symbol.asyncDispose]();
