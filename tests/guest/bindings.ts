@@ -2,7 +2,7 @@
 // It can be repeated: whatever a suite left behind, afterwards the machine is as machine.ts says.
 import { chownSync, existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
-import { FUNCTIONS, type GuestFunction, HOTPLUG, VIRTUAL_FUNCTIONS } from "./machine.ts";
+import { FUNCTIONS, type GuestFunction, VIRTUAL_FUNCTIONS } from "./machine.ts";
 
 const PCI = "/sys/bus/pci";
 const USER = 1000;
@@ -64,10 +64,6 @@ export function bindStandard(): string[] {
   const { parent, count } = VIRTUAL_FUNCTIONS;
   attempt(() => bind(parent, FUNCTIONS.igb.driver));
   attempt(() => makeVirtualFunctions(parent, count));
-  // What a suite that failed left in a port for hotplug would make the next ones fail: they get a guest of their own.
-  for (const { address } of HOTPLUG) {
-    if (existsSync(join(PCI, "devices", address))) problems.push(`${address} was left in a port for hotplug`);
-  }
   const functions: readonly GuestFunction[] = Object.values(FUNCTIONS);
   if (!functions.every(({ address }) => existsSync(join(PCI, "devices", address)))) {
     // Someone removed it through sysfs, or the slot's driver took the resumed device for another one.

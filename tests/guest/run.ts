@@ -4,7 +4,7 @@ import { type TestContext, test } from "node:test";
 import { GuestUnavailable } from "./cache.ts";
 import { bootGuest, type Guest } from "./guest.ts";
 import { iommufdKernel, type KernelName, NO_IOMMUFD_KERNEL } from "./kernels.ts";
-import { VARIATIONS, type VariationName } from "./machine.ts";
+import { HOTPLUG, VARIATIONS, type VariationName } from "./machine.ts";
 import { GROUPS, packageRoot } from "./packages.ts";
 import { Replay } from "./replay.ts";
 import { findSuites, type Suite } from "./suites.ts";
@@ -67,11 +67,13 @@ async function hasPackages(context: TestContext, guest: Guest, { packages }: Sui
   }
 }
 
-/** Whether the guest is as it was after boot: alive, with all functions there and bound. */
+/** Whether the guest is as it was after boot: alive, with all functions there and bound, and nothing in ports for hotplug. */
 async function isUsable(guest: Guest): Promise<boolean> {
   try {
     await guest.bindStandard();
-    return true;
+    const places = HOTPLUG.map(({ address }) => `/sys/bus/pci/devices/${address}`);
+    const { stdout } = await guest.run(["sh", "-c", `ls -d ${places.join(" ")} 2> /dev/null`], { timeoutMs: 60_000 });
+    return stdout === "";
   } catch {
     return false;
   }
