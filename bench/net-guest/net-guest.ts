@@ -13,8 +13,8 @@ export const title = "frames forwarded between two cards in the guest: ring3 aga
 const CARDS = ["igb", "e1000e"] as const;
 /** More ports behind those of the rig's machine. */
 const MORE_PORTS = [
-  { port: "rp11", address: "0000:0c:00.0" },
   { port: "rp12", address: "0000:0d:00.0" },
+  { port: "rp13", address: "0000:0e:00.0" },
 ];
 const PLACES = [...HOTPLUG, ...MORE_PORTS];
 /** testpmd's start and end, which each of its turns has. */
@@ -48,7 +48,7 @@ async function boot(progress: (line: string) => void): Promise<Guest> {
     const ports = MORE_PORTS.flatMap(({ port }, i) => {
       return [
         "-device",
-        `pcie-root-port,id=${port},bus=pcie.0,addr=0x${(0x11 + i).toString(16)},chassis=${11 + i},slot=${11 + i}`,
+        `pcie-root-port,id=${port},bus=pcie.0,addr=0x${(0x12 + i).toString(16)},chassis=${12 + i},slot=${12 + i}`,
       ];
     });
     const cards = PLACES.flatMap(({ port }, i) => {
