@@ -8,13 +8,14 @@ import { bind, type Host, isVfioDriver, readFunction, unbind } from "ring3/host"
 import { listDescriptors, openVfioDescriptors } from "ring3/vfio";
 import type { Hardware } from "./function-needs.ts";
 import type { Lease } from "./service-interface.ts";
+import { Turns } from "./turns.ts";
 
 /** The functions of this machine, for the service whose notes are in `directory`. */
 export class MachineHardware implements Hardware {
   readonly #host: Host;
   readonly #directory: string;
   /** One change of bindings at a time, as the machine's lock has it. */
-  #turn: Promise<unknown> = Promise.resolve();
+  readonly #turns: Turns = new Turns();
 
   constructor(host: Host, directory: string) {
     this.#host = host;
@@ -32,11 +33,11 @@ export class MachineHardware implements Hardware {
   }
 
   take(address: string): Promise<boolean> {
-    return this.#inTurn(() => this.#take(address));
+    return this.#turns.take(() => this.#take(address));
   }
 
   giveBack(address: string): Promise<boolean> {
-    return this.#inTurn(() => this.#giveBack(address));
+    return this.#turns.take(() => this.#giveBack(address));
   }
 
   async open(address: string, options: { readonly removalGraceMs: number }): Promise<PciFunction> {
@@ -68,12 +69,6 @@ export class MachineHardware implements Hardware {
     }
     rmSync(this.#note(address), { force: true });
     return true;
-  }
-
-  #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const done = this.#turn.then(work);
-    this.#turn = done.catch(() => undefined);
-    return done;
   }
 
   #note(address: string): string {

@@ -12,6 +12,7 @@ import { FunctionSessions, type Session } from "./function-sessions.ts";
 import { socketAccess } from "./function-socket.ts";
 import { beginTrace, type FunctionTrace } from "./function-trace.ts";
 import type { FunctionState, FunctionStatus, Lease, UserPeer, UserSession } from "./service-interface.ts";
+import { Turns } from "./turns.ts";
 
 /** Pauses between attempts, in milliseconds: doubled from the first to the last. */
 const FIRST_RETRY_MS = 1000;
@@ -49,7 +50,7 @@ export class ManagedFunction {
   #retryMs = FIRST_RETRY_MS;
   #timer: NodeJS.Timeout | undefined;
   /** Everything that changes the function happens in turn. */
-  #turn: Promise<unknown> = Promise.resolve();
+  readonly #turns: Turns = new Turns();
 
   constructor(settings: FunctionSettings, options: ManagedOptions) {
     this.#settings = settings;
@@ -89,7 +90,7 @@ export class ManagedFunction {
 
   /** Begins to serve; resolves after the first attempt. A failure is told, and tried again later. */
   start(): Promise<void> {
-    return this.#inTurn(() => this.#attempt());
+    return this.#turns.take(() => this.#attempt());
   }
 
   /** The machine has something new to say about the function: an attempt that waits is made now. */
@@ -109,7 +110,7 @@ export class ManagedFunction {
 
   /** Lends the kernel's own descriptors; while somebody has them the function is served to nobody. */
   lend(peer: UserPeer, wantedBack: () => void): Promise<Lease> {
-    return this.#inTurn(async () => {
+    return this.#turns.take(async () => {
       const { name, address, handOver } = this.#settings;
       if (!handOver.has(peer.uid, peer.gid, peer.groups)) {
         throw new Ring3Error("PERMISSION_DENIED", `uid ${peer.uid} is not in hand-over of ${name}`, {
@@ -132,7 +133,7 @@ export class ManagedFunction {
       const session = this.#sessions.begin(peer, new DisposableStack());
       this.#wantedBack = wantedBack;
       this.#emit({ type: "fds-handed", pid: peer.pid, uid: peer.uid });
-      return { address, ...lent, [Symbol.asyncDispose]: () => this.#inTurn(() => this.#returned(session)) };
+      return { address, ...lent, [Symbol.asyncDispose]: () => this.#turns.take(() => this.#returned(session)) };
     });
   }
 
@@ -174,13 +175,13 @@ export class ManagedFunction {
     this.#settings = { ...this.#settings, users: settings.users };
     this.#next = settings;
     if (this.#sessions.count > 0) return "deferred";
-    void this.#inTurn(() => this.#serveAnew());
+    void this.#turns.take(() => this.#serveAnew());
     return "changed";
   }
 
   /** Disconnects its users, resets it, and gives it back to the driver that had it. */
   close(): Promise<void> {
-    return this.#inTurn(async () => {
+    return this.#turns.take(async () => {
       this.#state = "stopping";
       clearTimeout(this.#timer);
       this.#timer = undefined;
@@ -190,12 +191,6 @@ export class ManagedFunction {
   }
 
   // === Up and down =================================================================================================
-
-  #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const done = this.#turn.then(work);
-    this.#turn = done.catch(() => undefined);
-    return done;
-  }
 
   async #attempt(): Promise<void> {
     // What is lent comes back by itself.
@@ -304,7 +299,7 @@ export class ManagedFunction {
   /** The real function has ended; it is served again when the machine has it again. */
   #gone(served: Served, reason: string): void {
     if (this.#served !== served) return;
-    void this.#inTurn(async () => {
+    void this.#turns.take(async () => {
       if (this.#served !== served) return;
       await this.#bringDown();
       this.#absent(reason);
@@ -348,7 +343,7 @@ export class ManagedFunction {
       case "disconnected": {
         const session = this.#sessions.end(event.pid);
         this.#emit({ type: "closed", pid: event.pid, uid: session?.uid ?? -1, reason: event.reason });
-        if (this.#sessions.count === 0) void this.#inTurn(() => this.#afterUser());
+        if (this.#sessions.count === 0) void this.#turns.take(() => this.#afterUser());
         return;
       }
       case "waiting":
@@ -407,7 +402,7 @@ export class ManagedFunction {
     if (this.#removing) return;
     this.#removing = true;
     await this.#notices.removal(this.#settings.removalSeconds * 1000, description);
-    if (this.#served === served) await this.#inTurn(async () => await served?.real[Symbol.asyncDispose]());
+    if (this.#served === served) await this.#turns.take(async () => await served?.real[Symbol.asyncDispose]());
   }
 
   #stateNow(): FunctionState {

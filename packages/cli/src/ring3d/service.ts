@@ -19,6 +19,7 @@ import type {
   UserPeer,
   UserSession,
 } from "./service-interface.ts";
+import { Turns } from "./turns.ts";
 
 export interface ServiceOptions {
   readonly hardware: Hardware;
@@ -44,7 +45,7 @@ export class FunctionService implements Service, UserFacing, AsyncDisposable {
   readonly #functions: Map<string, ManagedFunction> = new Map();
   readonly #listeners: Set<(event: ServiceEvent) => void> = new Set();
   #configuration: Configuration;
-  #reloading: Promise<unknown> = Promise.resolve();
+  readonly #reloads: Turns = new Turns();
   #ended: Promise<void> | undefined;
 
   constructor(configuration: Configuration, options: ServiceOptions) {
@@ -90,9 +91,7 @@ export class FunctionService implements Service, UserFacing, AsyncDisposable {
   }
 
   reload(by: Requester | undefined): Promise<ReloadOutcome> {
-    const done = this.#reloading.then(() => this.#reloadNow(by));
-    this.#reloading = done.catch(() => undefined);
-    return done;
+    return this.#reloads.take(() => this.#reloadNow(by));
   }
 
   /** What the users of functions said to a suspend of the machine. */
@@ -120,7 +119,7 @@ export class FunctionService implements Service, UserFacing, AsyncDisposable {
   stop(reason: string): Promise<void> {
     this.#ended ??= (async () => {
       this.#options.machine?.[Symbol.dispose]();
-      await this.#reloading;
+      await this.#reloads.ended();
       await Promise.all([...this.#functions.values()].map((fn) => fn.close()));
       this.#emit({ type: "stopped", reason });
     })();
