@@ -1,7 +1,8 @@
-// Connections of local processes, each with who it is as the kernel says: Node has streams for UNIX sockets and not their
-// credentials, so they are accepted by the library and become Node's streams then.
+// Connections of local processes, each with who it is as the kernel says, as sockets that carry descriptors or as Node's streams.
+// Node has streams for UNIX sockets and not their credentials, so they are accepted by the library and become streams then.
 import { Socket } from "node:net";
 import { type PeerCredentials, type UnixListener, type UnixSocket, type Watch, watch } from "ring3/linux";
+import type { UserPeer } from "./service-interface.ts";
 
 /** Who connected, with all its groups. */
 export interface Peer extends PeerCredentials {
@@ -20,6 +21,16 @@ const ACCEPTS_A_TURN = 16;
  * stays when the peer has ended its own. Disposal takes no further ones.
  */
 export function acceptPeers(listener: UnixListener, onPeer: OnPeer): Disposable {
+  return acceptSockets(listener, (socket, peer) => {
+    onPeer(streamOf(socket), { ...peer, gids: [...new Set([peer.gid, ...peer.groups])] });
+  });
+}
+
+/** Calls `onSocket`, which takes each socket over, with connections and who they are; where it throws the socket is closed. */
+export function acceptSockets(
+  listener: UnixListener,
+  onSocket: (socket: UnixSocket, peer: UserPeer) => void,
+): Disposable {
   let watching: Watch | undefined;
   let pause: NodeJS.Timeout | undefined;
   let closed = false;
@@ -35,8 +46,7 @@ export function acceptPeers(listener: UnixListener, onPeer: OnPeer): Disposable 
       try {
         socket = listener.accept();
         if (socket === undefined) return;
-        const peer = { ...socket.peerCredentials(), gids: socket.peerGroups() };
-        onPeer(streamOf(socket), { ...peer, gids: [...new Set([peer.gid, ...(peer.gids ?? [])])] });
+        onSocket(socket, { ...socket.peerCredentials(), groups: socket.peerGroups() ?? [] });
       } catch {
         socket?.[Symbol.dispose]();
         rest();

@@ -1,14 +1,10 @@
 // The users' socket of ring3d: anybody may connect, and the kernel says who it is. What a user can take up is bounded, for
 // each uid and for all, and whoever is connected for nothing is hung up on.
 import { Ring3Error } from "ring3";
-import { type ListeningPlace, listenAt, type UnixSocket, type Watch, watch } from "ring3/linux";
-import type { UserFacing } from "./service-interface.ts";
+import { type ListeningPlace, listenAt, type UnixSocket } from "ring3/linux";
+import { acceptSockets } from "./peer-listener.ts";
+import type { UserFacing, UserPeer } from "./service-interface.ts";
 import { UserConnection } from "./user-connection.ts";
-
-/** A pause where no connection can be taken: the process has no descriptors left. */
-const ACCEPT_PAUSE_MS = 100;
-/** Connections that are taken in one turn of the event loop. */
-const ACCEPTS_A_TURN = 16;
 
 export interface UsersSocketOptions {
   /** Number of a descriptor that listens at the path already, as systemd passes one. */
@@ -35,8 +31,7 @@ class UsersSocket implements Disposable {
   readonly #connections: Set<UserConnection> = new Set();
   readonly #reloads: Disposable;
   readonly #look: NodeJS.Timeout;
-  #watch: Watch | undefined;
-  #pause: NodeJS.Timeout | undefined;
+  readonly #accepting: Disposable;
 
   constructor(path: string, service: UserFacing, options: UsersSocketOptions) {
     this.#service = service;
@@ -50,41 +45,18 @@ class UsersSocket implements Disposable {
     });
     this.#look = setInterval(() => this.#hangUpOnIdle(), this.#silenceMs / 4);
     this.#look.unref();
-    this.#listen();
+    this.#accepting = acceptSockets(this.#socket.listener, (socket, peer) => this.#take(socket, peer));
   }
 
   [Symbol.dispose](): void {
     clearInterval(this.#look);
-    clearTimeout(this.#pause);
-    this.#watch?.[Symbol.dispose]();
+    this.#accepting[Symbol.dispose]();
     this.#socket[Symbol.dispose]();
     this.#reloads[Symbol.dispose]();
     for (const connection of Array.from(this.#connections)) connection.end();
   }
 
-  #listen(): void {
-    this.#watch = watch(this.#socket.listener.fd, () => this.#accept());
-  }
-
-  #accept(): void {
-    for (let count = 0; count < ACCEPTS_A_TURN; count++) {
-      let socket: UnixSocket | undefined;
-      try {
-        socket = this.#socket.listener.accept();
-        if (socket === undefined) return;
-        this.#take(socket);
-      } catch {
-        // No descriptors, no memory: looking again at once would fail again.
-        socket?.[Symbol.dispose]();
-        this.#watch?.[Symbol.dispose]();
-        this.#pause = setTimeout(() => this.#listen(), ACCEPT_PAUSE_MS);
-        return;
-      }
-    }
-  }
-
-  #take(socket: UnixSocket): void {
-    const peer = { ...socket.peerCredentials(), groups: socket.peerGroups() ?? [] };
+  #take(socket: UnixSocket, peer: UserPeer): void {
     const ofUser = Array.from(this.#connections).filter((other) => other.peer.uid === peer.uid).length;
     const connection = new UserConnection(socket, peer, this.#service, (ended) => this.#connections.delete(ended));
     if (ofUser < this.#connectionsPerUser && this.#connections.size < this.#maximum) {
