@@ -3,7 +3,13 @@ import { dirname, join } from "node:path";
 import type { BarIndex } from "ring3";
 import type { BarRangeRule } from "ring3/mediation";
 import { capabilityGroups, PciAddress, type RegisterGroup } from "ring3/pci";
-import { parseBarRule, parseTraps } from "../serve/mediation-options.ts";
+import {
+  namedCapabilities,
+  parseBarRule,
+  parseTraps,
+  RULE_SET_NAMES,
+  type RuleSetName,
+} from "../serve/mediation-options.ts";
 import { UsageError } from "../usage-error.ts";
 import { checkedYaml, type ValueProblem } from "../yaml-file.ts";
 import {
@@ -32,7 +38,7 @@ export interface FunctionSettings {
   readonly bind: boolean;
   readonly socket: string;
   readonly users: UserSet;
-  readonly rules: "strict" | "linux" | "vfio-2010";
+  readonly rules: RuleSetName;
   readonly hide: readonly RegisterGroup[];
   readonly trap: boolean | readonly BarIndex[];
   readonly ranges: readonly BarRangeRule[];
@@ -87,13 +93,11 @@ const address: SettingKind<string> = text((value) => {
   );
 });
 
-const capability: SettingKind<readonly RegisterGroup[]> = scalar({ type: "string" }, (value) => {
-  const plain = (name: string): string => name.toLowerCase().replaceAll(/[\s_-]/g, "");
-  const found = capabilityGroups.filter((group) => plain(group.name) === plain(String(value)));
-  if (found.length > 0) return found;
-  const known = [...new Set(capabilityGroups.map((group) => group.name))].join(", ");
-  throw new RangeError(`no capability is called ${JSON.stringify(value)}; there are ${known}`);
-});
+const capability: SettingKind<readonly RegisterGroup[]> = scalar({ type: "string" }, (value) =>
+  namedCapabilities(String(value), capabilityGroups, (known) => {
+    throw new RangeError(`no capability is called ${JSON.stringify(value)}; there are ${known}`);
+  }),
+);
 
 /** What the words of a command's option take, in the file. */
 function word<T>(read: (text: string) => T): SettingKind<T> {
@@ -117,7 +121,7 @@ const FUNCTION = {
   socket: { kind: socketPath, description: `where its users connect (default ${RUNTIME_DIRECTORY}/NAME.sock)` },
   users: { kind: list(userWord), description: "who may connect: names, uids, @groups", required: true },
   rules: {
-    kind: choice(["strict", "linux", "vfio-2010"]),
+    kind: choice(RULE_SET_NAMES),
     description: "what of config space users see and write (docs/mediation-rules.md)",
     initial: "strict",
   },

@@ -1,14 +1,13 @@
 // From what the configuration says of a function to how it is mediated.
-import { linux, type MediationObserver, type MediationOptions, strict, vfio2010 } from "ring3/mediation";
+import type { MediationObserver, MediationOptions } from "ring3/mediation";
+import { ruleSet } from "../serve/rule-sets.ts";
 import type { FunctionSettings } from "./configuration.ts";
-
-const RULES = { strict, linux, "vfio-2010": vfio2010 };
 
 export function mediationOptions(settings: FunctionSettings, observer: MediationObserver): MediationOptions {
   const { name, rules, hide, trap, ranges, lockLimit, maps, allowWithoutReset } = settings;
   return {
     name,
-    rules: RULES[rules],
+    rules: ruleSet(rules),
     hide,
     trap,
     ranges,

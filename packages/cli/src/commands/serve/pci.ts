@@ -3,7 +3,13 @@ import type { MediationOptions } from "ring3/mediation";
 import type { RegisterGroup } from "ring3/pci";
 import { type Command, command } from "../../command.ts";
 import { OPEN_OPTIONS, openFunction } from "../../open-function.ts";
-import { parseBarRule, parseTraps } from "../../serve/mediation-options.ts";
+import {
+  namedCapabilities,
+  parseBarRule,
+  parseTraps,
+  RULE_SET_NAMES,
+  type RuleSetName,
+} from "../../serve/mediation-options.ts";
 import { SERVER_OPTIONS, serverSettings, socketPath } from "../../serve/server-options.ts";
 import { UsageError } from "../../usage-error.ts";
 
@@ -22,7 +28,7 @@ export const pci: Command = command({
     backend: OPEN_OPTIONS.backend,
     rules: {
       kind: "choice",
-      choices: ["strict", "linux", "vfio-2010"],
+      choices: RULE_SET_NAMES,
       initial: "strict",
       description: "what of config space users see and write",
     },
@@ -76,15 +82,15 @@ export const pci: Command = command({
     const hide = await hiddenGroups(options.hide);
     const opening = { backend: options.backend };
     await using real = await openFunction(address, opening, context);
-    const [mediation, { serveFunctions }] = await Promise.all([
+    const [mediation, { ruleSet }, { serveFunctions }] = await Promise.all([
       import("ring3/mediation"),
+      import("../../serve/rule-sets.ts"),
       import("../../serve/serve-functions.ts"),
     ]);
-    const rules = { strict: mediation.strict, linux: mediation.linux, "vfio-2010": mediation.vfio2010 };
     const lockLimit = options["lock-limit"];
     const mediated: MediationOptions = {
       name: address,
-      rules: rules[options.rules as keyof typeof rules],
+      rules: ruleSet(options.rules as RuleSetName),
       hide,
       trap,
       ranges,
@@ -98,15 +104,13 @@ export const pci: Command = command({
   },
 });
 
-/** Capabilities by name, in the specification's spelling or near it. */
+/** Capabilities by name. */
 async function hiddenGroups(names: readonly string[]): Promise<readonly RegisterGroup[]> {
   if (names.length === 0) return [];
   const { capabilityGroups } = await import("ring3/pci");
-  const plain = (name: string): string => name.toLowerCase().replaceAll(/[\s_-]/g, "");
-  return names.flatMap((name) => {
-    const found = capabilityGroups.filter((group) => plain(group.name) === plain(name));
-    if (found.length > 0) return found;
-    const known = [...new Set(capabilityGroups.map((group) => group.name))].join(", ");
-    throw new UsageError(`--hide ${name}: no capability has that name; there are ${known}`);
-  });
+  return names.flatMap((name) =>
+    namedCapabilities(name, capabilityGroups, (known) => {
+      throw new UsageError(`--hide ${name}: no capability has that name; there are ${known}`);
+    }),
+  );
 }
