@@ -25,6 +25,14 @@ export function takeHangup(listener: () => void): Disposable {
   };
 }
 
+/** Resolves once `signal` has aborted. */
+export async function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  signal.addEventListener("abort", () => resolve(), { once: true });
+  await promise;
+}
+
 /** A signal for {@link AbortSignal} users that follows the process's signals and the end of stdout's reader. */
 export function processAbortSignal(): AbortSignal {
   const controller = new AbortController();

@@ -52,7 +52,7 @@ async function readConfiguration(path: string): Promise<Configuration> {
 
 async function giveBack(context: Context): Promise<void> {
   const { machineHardware } = await import("../ring3d/run-service.ts");
-  const hardware = await machineHardware(context);
+  const hardware = machineHardware(context);
   const returned: string[] = [];
   for (const address of hardware.taken()) if (await hardware.giveBack(address)) returned.push(address);
   context.result({ returned }, () =>

@@ -2,6 +2,7 @@
 import type { FunctionEvent } from "ring3";
 import { type Command, command } from "../command.ts";
 import type { Context } from "../context.ts";
+import { aborted } from "../interruption.ts";
 import { isSocketAddress, openFunction } from "../open-function.ts";
 import { UsageError } from "../usage-error.ts";
 import { watchLine } from "../watch/watch-line.ts";
@@ -131,11 +132,4 @@ function listen(
       await listening;
     },
   };
-}
-
-async function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  const { promise, resolve } = Promise.withResolvers<void>();
-  signal.addEventListener("abort", () => resolve(), { once: true });
-  await promise;
 }

@@ -2,7 +2,7 @@
 import { mkdirSync } from "node:fs";
 import { userName, watchHost } from "ring3/host";
 import type { Context } from "../context.ts";
-import { takeHangup } from "../interruption.ts";
+import { aborted, takeHangup } from "../interruption.ts";
 import { machine } from "../machine.ts";
 import { openAuditLog } from "./audit-log.ts";
 import { type Configuration, RUNTIME_DIRECTORY, socketDirectories } from "./configuration.ts";
@@ -18,8 +18,7 @@ import { FunctionService } from "./service.ts";
 import { byPath, listenFds, notify } from "./systemd.ts";
 import { serveUsers } from "./users-socket.ts";
 
-export async function machineHardware(context: Context): Promise<MachineHardware> {
-  await Promise.resolve();
+export function machineHardware(context: Context): MachineHardware {
   // What was begun is finished: a signal ends the service between two functions, not in one.
   const { signal: _signal, ...host } = machine(context);
   return new MachineHardware(host, `${RUNTIME_DIRECTORY}/taken`);
@@ -33,7 +32,7 @@ export async function runService(
 ): Promise<void> {
   context.signal.throwIfAborted();
   for (const directory of socketDirectories(configuration)) mkdirSync(directory, { recursive: true, mode: 0o755 });
-  const hardware = await machineHardware(context);
+  const hardware = machineHardware(context);
   await using resources = new AsyncDisposableStack();
   const machineEvents = resources.use(await watchHost());
   const { environment } = context;
@@ -105,11 +104,6 @@ function say(event: string, { function: fn, ...facts }: EventFacts, context: Con
     return [`${key} ${typeof value === "string" ? value : JSON.stringify(value)}`];
   });
   context.streams.stderr.write(`${name}${event}${words.length === 0 ? "" : ` (${words.join(", ")})`}\n`);
-}
-
-async function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
 }
 
 function reasonOf({ reason }: AbortSignal): string {

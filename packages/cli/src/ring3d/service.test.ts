@@ -69,10 +69,10 @@ class Scene {
     this.service = new FunctionService(this.next, {
       hardware: this.hardware,
       reread: () => this.next,
-      onEvent: (event) => {
-        this.events.push(event);
-        this.#changed?.();
-      },
+    });
+    this.service.on((event) => {
+      this.events.push(event);
+      this.#changed?.();
     });
     t.after(async () => {
       await this.service.stop("the test is over");

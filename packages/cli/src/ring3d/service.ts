@@ -25,8 +25,6 @@ export interface ServiceOptions {
   readonly hardware: Hardware;
   /** Reads the configuration again. */
   readonly reread: () => Configuration | Promise<Configuration>;
-  /** Hears of everything from the start. */
-  readonly onEvent?: (event: ServiceEvent) => void;
   /** Tests pass one with timers of their own. */
   readonly notices?: NoticeBroker;
   /** What happens at the machine; without it functions that come back are found by trying. */
@@ -52,11 +50,6 @@ export class FunctionService implements Service, UserFacing, AsyncDisposable {
     this.#configuration = configuration;
     this.#options = options;
     this.notices = options.notices ?? new NoticeBroker();
-    if (options.onEvent !== undefined) this.#listeners.add(options.onEvent);
-  }
-
-  get configuration(): Configuration {
-    return this.#configuration;
   }
 
   functions(): readonly FunctionStatus[] {

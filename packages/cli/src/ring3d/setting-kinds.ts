@@ -1,6 +1,6 @@
 // Kinds of settings of a configuration file: each reads a value of the YAML file, says what is wrong with it, and says in the
 // words of JSON schema what it takes.
-import { nearest } from "../parse.ts";
+import { nearest, parseInteger } from "../parse.ts";
 import type { ValueProblem } from "../yaml-file.ts";
 
 type Path = ValueProblem["path"];
@@ -68,8 +68,6 @@ export function integer(minimum: number, maximum: number): SettingKind<number> {
   });
 }
 
-const UNITS: Readonly<Record<string, number>> = { "": 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 };
-
 /** A number of bytes: 4096, 64K, 1G. */
 export function bytes(minimum: number): SettingKind<number> {
   const schema = {
@@ -79,8 +77,7 @@ export function bytes(minimum: number): SettingKind<number> {
     ],
   };
   return scalar(schema, (value) => {
-    const [, digits, unit] = /^(\d+)([KMGT]?)$/.exec(String(value)) ?? [];
-    const size = digits === undefined ? Number.NaN : Number(digits) * (UNITS[unit ?? ""] ?? Number.NaN);
+    const size = /^\d+[KMGT]?$/.test(String(value)) ? Number(parseInteger(String(value))) : Number.NaN;
     if (Number.isSafeInteger(size) && size >= minimum) return size;
     throw new RangeError(
       `a number of bytes is wanted, at least ${minimum}, as in 4096, 64K or 1G, not ${shown(value)}`,

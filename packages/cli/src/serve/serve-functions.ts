@@ -11,6 +11,7 @@ import type {
 } from "ring3/vfio-user";
 import type { VirtualFunction } from "ring3/virtual";
 import type { Context } from "../context.ts";
+import { aborted } from "../interruption.ts";
 import { hex } from "../text.ts";
 import { type EventLog, openEventLog } from "./event-log.ts";
 import type { ServerSettings } from "./server-options.ts";
@@ -71,8 +72,9 @@ export async function serveFunctions(
   const functions = serving.functions.map(({ fn, path }) => describe(fn, path));
   log.write("ready", { device: serving.device, functions });
   sayReady(serving, functions, context);
-  const signal = await ended(context.signal);
-  log.write("stopping", { reason: signal });
+  await aborted(context.signal);
+  const { reason } = context.signal;
+  log.write("stopping", { reason: reason instanceof Error ? reason.message : String(reason) });
   await resources.disposeAsync();
 }
 
@@ -173,12 +175,4 @@ function sayReady(serving: Serving, functions: readonly FunctionLine[], context:
   const ids = functions.map(({ vendorId, deviceId }) => `${hex(vendorId, 4)}:${hex(deviceId, 4)}`);
   const places = functions.map(({ address }) => context.style.bold(address)).join(", ");
   stdout.write(`serving ${serving.device} [${ids[0] ?? ""}] ${serving.summary}, at ${places}; Ctrl-C ends it\n`);
-}
-
-/** Resolves with the reason when the signal aborts. */
-async function ended(signal: AbortSignal): Promise<string> {
-  if (!signal.aborted) {
-    await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
-  }
-  return signal.reason instanceof Error ? signal.reason.message : String(signal.reason);
 }
