@@ -1,7 +1,8 @@
 // Shows that what would be published works: publint on each dist, then the packed tarballs installed side by side, every
 // subpath imported by plain Node, and the command started.
-import { execFileSync } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buildPackage } from "./build.ts";
@@ -29,7 +30,8 @@ export async function installPackages(place: string): Promise<string> {
   };
   unpack(/^ring3-\d/, "ring3");
   unpack(/^ring3-cli-/, "@ring3/cli");
-  cpSync(join(root, "node_modules/koffi"), join(modules, "koffi"), { recursive: true });
+  for (const name of ["koffi", "yaml"])
+    cpSync(join(root, "node_modules", name), join(modules, name), { recursive: true });
   symlinkSync(join(root, "node_modules/@koromix"), join(modules, "@koromix"));
   return modules;
 }
@@ -59,8 +61,37 @@ export async function checkPackaging(): Promise<string[]> {
     for (const file of ["main.cjs", "program.cjs", "package.json"])
       cpSync(join(modules, "@ring3/cli", file), join(alone, file));
     for (const words of [["--version"], ["ls"]]) execFileSync(process.execPath, [join(alone, "main.cjs"), ...words]);
+    await checkService(program, place);
     return subpaths;
   } finally {
     rmSync(place, { recursive: true, force: true });
   }
+}
+
+/** The service is one of the commands that lie in files of their own: it must hear the process's signals all the same. */
+async function checkService(program: string, place: string): Promise<void> {
+  const file = join(place, "ring3d.yaml");
+  const control = join(place, "control.sock");
+  writeFileSync(file, `control: ${control}\nusers-socket: ${join(place, "users.sock")}\nfunctions: {}\n`);
+  const service = spawn(process.execPath, [program, "daemon", "--config", file], { stdio: ["ignore", "pipe", "pipe"] });
+  let said = "";
+  const { promise: reloaded, resolve } = Promise.withResolvers<void>();
+  for (const stream of [service.stdout, service.stderr]) {
+    stream.setEncoding("utf8").on("data", (text: string) => {
+      said += text;
+      if (text.includes("ring3d is ready")) service.kill("SIGHUP");
+      if (said.includes("reloaded (")) resolve();
+    });
+  }
+  const closed = once(service, "close");
+  await Promise.race([reloaded, closed]);
+  if (!said.includes("reloaded (")) throw new Error(`the packed ring3d does not reload at SIGHUP:\n${said}`);
+  const status = execFileSync(process.execPath, [program, "ctl", "status", "--json", "--socket", control], {
+    encoding: "utf8",
+  });
+  const { version } = JSON.parse(status) as { version: string };
+  if (!/^\d+\.\d+\.\d+/.test(version)) throw new Error(`the packed ring3d says that its version is ${version}`);
+  service.kill("SIGTERM");
+  const [code] = (await closed) as [number | null];
+  if (code !== 0) throw new Error(`the packed ring3d ended with ${code}:\n${said}`);
 }

@@ -13,14 +13,18 @@ export class Interruption extends Error {
 
 const SIGNALS = { SIGINT: 2, SIGTERM: 15, SIGHUP: 1 } as const;
 
-let hangup: (() => void) | undefined;
-
-/** A service reads its configuration again at SIGHUP instead of ending, until disposed. */
+/**
+ * A service reads its configuration again at SIGHUP instead of ending, until disposed. The signal's listeners are the process's:
+ * a published command has its own copy of this module.
+ */
 export function takeHangup(listener: () => void): Disposable {
-  hangup = listener;
+  const others = process.listeners("SIGHUP");
+  process.removeAllListeners("SIGHUP");
+  process.on("SIGHUP", listener);
   return {
     [Symbol.dispose]: () => {
-      hangup = undefined;
+      process.off("SIGHUP", listener);
+      for (const other of others) process.on("SIGHUP", other);
     },
   };
 }
@@ -38,7 +42,6 @@ export function processAbortSignal(): AbortSignal {
   const controller = new AbortController();
   for (const [name, number] of Object.entries(SIGNALS)) {
     process.on(name, () => {
-      if (name === "SIGHUP" && hangup !== undefined) return hangup();
       if (controller.signal.aborted) process.exit(128 + number);
       controller.abort(new Interruption(`stopped by ${name}`, 128 + number));
     });
