@@ -1,5 +1,6 @@
 // Runs the guides as their reader would: top to bottom, in an empty directory, with `ring3` on the path. A ```ts block with
-// `file=NAME` is that file from there on; a ```sh block marked `run` is typed into one shell, whose background jobs live on;
+// `file=NAME` is that file from there on; a ```sh block marked `run` is typed into one shell, whose background jobs live on (one
+// that says much before it is ready is marked `run ready="..."` with what it says then);
 // a ```text block behind it is what it has to print, where `...` stands for anything.
 import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
@@ -11,12 +12,19 @@ const GUIDE_TIMEOUT_MS = 120_000;
 
 type Step =
   | { readonly kind: "file"; readonly line: number; readonly name: string; readonly text: string }
-  | { readonly kind: "shell"; readonly line: number; readonly text: string; readonly expected: string | undefined };
+  | (ShellText & { readonly kind: "shell"; readonly expected: string | undefined });
+
+interface ShellText {
+  readonly line: number;
+  readonly text: string;
+  /** What a job in the background says when it is ready; its first word by default. */
+  readonly ready: string | undefined;
+}
 
 /** The steps of a guide, in order. */
 function guideSteps(markdown: string): Step[] {
   const steps: Step[] = [];
-  let open: { readonly line: number; readonly text: string } | undefined;
+  let open: ShellText | undefined;
   const close = (expected?: string): void => {
     if (open !== undefined) steps.push({ kind: "shell", ...open, expected });
     open = undefined;
@@ -28,7 +36,8 @@ function guideSteps(markdown: string): Step[] {
     if (language === "text" && open !== undefined) close(text);
     else close();
     if (name !== undefined) steps.push({ kind: "file", line, name, text });
-    else if (language === "sh" && words.trim() === "run") open = { line, text };
+    const run = /^ run(?: ready="([^"']*)")?$/.exec(words);
+    if (name === undefined && language === "sh" && run !== null) open = { line, text, ready: run[1] };
   }
   close();
   return steps;
@@ -60,8 +69,7 @@ export function runGuide(file: string): number {
         // A job in the background (a server) says when it is ready; so does the reader's terminal.
         if (/&$/m.test(step.text.trimEnd())) {
           const said = `.outputs/${index}`;
-          // A service tells of much before.
-          const ready = step.text.startsWith("ring3d") ? `grep -q 'ring3d is ready' ${said}` : `[ -s ${said} ]`;
+          const ready = step.ready === undefined ? `[ -s ${said} ]` : `grep -q '${step.ready}' ${said}`;
           script.push(`until ${ready}; do sleep 0.05; done`);
         }
       }

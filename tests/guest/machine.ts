@@ -40,6 +40,11 @@ export const HOTPLUG = [
 /** Virtual functions that are made at boot. */
 export const VIRTUAL_FUNCTIONS = { parent: "0000:03:00.0", count: 2 } as const;
 
+/** What the disks hold at first, from the byte `first` on: 32-bit little-endian words, each a quarter of where it lies. */
+export function counting(first: number, bytes: number): Uint8Array {
+  return new Uint8Array(Uint32Array.from({ length: bytes / 4 }, (_, i) => first / 4 + i).buffer);
+}
+
 const DISKS = ["nvme0n1", "nvme0n2", "vblk0", "nvme1n1"];
 
 /**

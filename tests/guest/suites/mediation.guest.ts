@@ -20,7 +20,7 @@ import { connect } from "../../../packages/ring3/src/vfio-user/index.ts";
 import { inProcess } from "../../../packages/ring3/src/virtual/index.ts";
 import { exchange } from "../frames.ts";
 import { bind, rootOutput } from "../inside.ts";
-import { FUNCTIONS } from "../machine.ts";
+import { counting, FUNCTIONS } from "../machine.ts";
 
 interface Status {
   readonly direct: boolean;
@@ -69,11 +69,6 @@ async function served(address: string, options: object): Promise<Server> {
 
 async function ended(child: ChildProcess): Promise<void> {
   if (child.exitCode === null && child.signalCode === null) await once(child, "exit");
-}
-
-/** What the disks hold at first: 32-bit words that count up. */
-function counting(first: number, bytes: number): Uint8Array {
-  return new Uint8Array(Uint32Array.from({ length: bytes / 4 }, (_, i) => first / 4 + i).buffer);
 }
 
 /** What a user's register writes do to its function, and how it has it back. */

@@ -13,7 +13,7 @@ import {
 } from "../../../packages/ring3/src/drivers/nvme/index.ts";
 import { open } from "../../../packages/ring3/src/index.ts";
 import type { PciFunction } from "../../../packages/ring3/src/pci/function.ts";
-import { FUNCTIONS } from "../machine.ts";
+import { counting, FUNCTIONS } from "../machine.ts";
 
 const { address } = FUNCTIONS.nvme;
 const backends = existsSync("/dev/iommu") ? (["group", "iommufd"] as const) : (["group"] as const);
@@ -26,11 +26,6 @@ async function withDriver(
   await using fn = await open(address, { backend });
   await using nvme = await NvmeDriver.start(fn, options);
   await body(nvme, fn);
-}
-
-/** What the disks hold at first: 32-bit words that count up. */
-function counting(first: number, bytes: number): Uint8Array {
-  return new Uint8Array(Uint32Array.from({ length: bytes / 4 }, (_, i) => first / 4 + i).buffer);
 }
 
 function pattern(bytes: number, seed: number): Uint8Array {

@@ -5,15 +5,15 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, readlinkSync } from "node:fs";
-import { basename } from "node:path";
+import { existsSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { setTimeout } from "node:timers/promises";
 import { NvmeDriver } from "../../../packages/ring3/src/drivers/nvme/index.ts";
 import { open } from "../../../packages/ring3/src/index.ts";
 import { connect } from "../../../packages/ring3/src/vfio-user/index.ts";
+import { driverOf } from "../bindings.ts";
 import { asRoot, awaitDeletion, awaitFunction, bind, bindStandard, qmp, rootOutput } from "../inside.ts";
-import { FUNCTIONS, HOTPLUG } from "../machine.ts";
+import { counting, FUNCTIONS, HOTPLUG } from "../machine.ts";
 import { endOf, RING3, type RunningService, startService } from "../running-service.ts";
 
 const clientScript = new URL("./mediation-client.ts", import.meta.url).pathname;
@@ -24,7 +24,7 @@ const edu = FUNCTIONS.edu.address;
 const vf = FUNCTIONS.igbVf0.address;
 const [slot] = HOTPLUG;
 /** What has the functions while nobody serves them. */
-const BEFORE = ["nvme", undefined, undefined];
+const BEFORE = ["nvme", "none", "none"];
 /** A quick look in every run; the campaign of 200 takes an hour. */
 const KILLS = process.env["RING3_GUEST_FULL"] === "1" ? 200 : 4;
 
@@ -62,22 +62,12 @@ async function start(): Promise<RunningService> {
   return await startService(PLACE, configuration("[user]"), CONFINED);
 }
 
-function drivers(): (string | undefined)[] {
+function drivers(): string[] {
   return [disk, edu, vf].map(driverOf);
 }
 
 async function asOther(words: string): Promise<{ code: number | null; stdout: string; stderr: string }> {
   return await asRoot(`su other -c 'node ${RING3} ${words}'`);
-}
-
-function driverOf(address: string): string | undefined {
-  const link = `/sys/bus/pci/devices/${address}/driver`;
-  return existsSync(link) ? basename(readlinkSync(link)) : undefined;
-}
-
-/** What the disks hold at first: 32-bit words that count up. */
-function counting(first: number, bytes: number): Uint8Array {
-  return new Uint8Array(Uint32Array.from({ length: bytes / 4 }, (_, i) => first / 4 + i).buffer);
 }
 
 before(async () => {
