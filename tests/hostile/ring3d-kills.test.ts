@@ -117,9 +117,9 @@ functions:
   }
   await running.line(/ready/);
   for (const user of users) {
-    // Once more, with the last service.
+    // Once more, with the last service. What it found is judged below, so that a stale function fails at once.
     const before = user.all.length;
-    await user.line(/fresh/, before);
+    await user.line(/fresh|stale/, before);
     assert.equal(user.child.exitCode, null, user.all.join(" "));
   }
   running.child.kill("SIGTERM");
