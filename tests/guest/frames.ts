@@ -76,6 +76,24 @@ export interface ExchangeOptions {
   readonly idleMs?: number;
 }
 
+/** Takes buffers for up to `count` frames, the first of them number `first`, and writes them; how many there are. */
+export function prepareFrames(
+  from: NetDevice,
+  packets: Packets,
+  { to, first, count }: { readonly to: Uint8Array; readonly first: number; readonly count: number },
+): number {
+  const prepared = from.pool.takeAll(packets, count);
+  const source = from.mac;
+  for (let i = 0; i < prepared; i++) {
+    const at = i * PACKET_WORDS;
+    const size = sizeOf(first + i);
+    const place = packets.words[at + PacketWord.PLACE] as number;
+    writeFrame(from.pool.bytes, place, { to, from: source, sequence: first + i, size });
+    packets.words[at + PacketWord.LENGTH] = size;
+  }
+  return prepared;
+}
+
 /** Sends frames from one device to another, in bursts, and checks all that arrive. */
 export async function exchange(from: NetDevice, to: NetDevice, options: ExchangeOptions): Promise<Received> {
   const { frames, window = 64, queue = 0, idleMs = 1000 } = options;
@@ -83,18 +101,10 @@ export async function exchange(from: NetDevice, to: NetDevice, options: Exchange
   using receiving = new Packets(to.pool.arena, 32);
   const check = new FrameCheck();
   const target = options.to ?? to.mac;
-  const source = from.mac;
   let sent = 0;
   for (;;) {
     const room = Math.min(32, frames - sent, window - (sent - check.result.count));
-    const prepared = from.pool.takeAll(sending, Math.max(0, room));
-    for (let i = 0; i < prepared; i++) {
-      const at = i * PACKET_WORDS;
-      const size = sizeOf(sent + i);
-      const place = sending.words[at + PacketWord.PLACE] as number;
-      writeFrame(from.pool.bytes, place, { to: target, from: source, sequence: sent + i, size });
-      sending.words[at + PacketWord.LENGTH] = size;
-    }
+    const prepared = prepareFrames(from, sending, { to: target, first: sent, count: Math.max(0, room) });
     const taken = from.txBurst(0, sending, prepared);
     from.pool.giveAll(sending, prepared - taken, taken);
     sent += taken;
