@@ -1,33 +1,21 @@
 // One function of the service through its life: taken from its driver, opened, put behind rules, served to one user after
 // another, tried again when something fails, and given back. What it needs of the machine comes from outside.
-import { setTimeout } from "node:timers/promises";
-import { type PciFunction, Ring3Error } from "ring3";
-import { type MediatedFunction, type MediationObserver, mediate } from "ring3/mediation";
-import { type ConnectingPeer, type FunctionServer, type ServerEvent, serve } from "ring3/vfio-user";
+import { Ring3Error } from "ring3";
+import type { MediationObserver } from "ring3/mediation";
+import type { ConnectingPeer } from "ring3/vfio-user";
 import type { FunctionSettings } from "./configuration.ts";
+import { FunctionBinding } from "./function-binding.ts";
 import type { Hardware, ManagedOptions } from "./function-needs.ts";
 import { FunctionNotices } from "./function-notices.ts";
-import { mediationOptions, sameService } from "./function-rules.ts";
+import { sameService } from "./function-rules.ts";
 import { FunctionSessions, type Session } from "./function-sessions.ts";
-import { socketAccess } from "./function-socket.ts";
-import { beginTrace, type FunctionTrace } from "./function-trace.ts";
+import { Retry } from "./retry.ts";
+import { type ServedFunction, serveFunction } from "./served-function.ts";
 import type { FunctionState, FunctionStatus, Lease, UserPeer, UserSession } from "./service-interface.ts";
 import { Turns } from "./turns.ts";
 
-/** Pauses between attempts, in milliseconds: doubled from the first to the last. */
-const FIRST_RETRY_MS = 1000;
-const LAST_RETRY_MS = 60_000;
 /** How long letting go may take once the grace time is over; then the function is closed, whatever its users do. */
 const LET_GO_MS = 2000;
-const HELD_PAUSE_MS = 200;
-
-/** What there is while a function is served. */
-interface Served {
-  readonly real: PciFunction;
-  readonly mediated: MediatedFunction;
-  readonly server: FunctionServer;
-  readonly resources: AsyncDisposableStack;
-}
 
 export class ManagedFunction {
   #settings: FunctionSettings;
@@ -36,19 +24,18 @@ export class ManagedFunction {
   readonly #hardware: Hardware;
   readonly #emit: ManagedOptions["emit"];
   readonly #options: ManagedOptions;
-  readonly #sessions: FunctionSessions = new FunctionSessions();
+  readonly #sessions: FunctionSessions;
   readonly #notices: FunctionNotices;
-  #served: Served | undefined;
+  readonly #binding: FunctionBinding;
+  readonly #retry: Retry = new Retry(() => void this.start());
+  #served: ServedFunction | undefined;
   #state: "starting" | "up" | "failed" | "removed" | "stopping" = "starting";
   #reason: string | undefined;
   #ids: FunctionStatus["ids"];
-  #trace: FunctionTrace | undefined;
   /** Takes the function from who has the kernel's own descriptors of it. */
   #wantedBack: (() => void) | undefined;
   /** The machine wants it back. */
   #removing = false;
-  #retryMs = FIRST_RETRY_MS;
-  #timer: NodeJS.Timeout | undefined;
   /** Everything that changes the function happens in turn. */
   readonly #turns: Turns = new Turns();
 
@@ -57,6 +44,12 @@ export class ManagedFunction {
     this.#options = options;
     this.#hardware = options.hardware;
     this.#emit = options.emit;
+    this.#binding = new FunctionBinding(options);
+    this.#sessions = new FunctionSessions({
+      emit: options.emit,
+      opened: (user) => this.#notices.opened(user),
+      emptied: () => void this.#turns.take(() => this.#afterUser()),
+    });
     this.#notices = new FunctionNotices(settings.name, options.notices, {
       emit: options.emit,
       reset: async () => await this.#served?.mediated.resetByUser(),
@@ -83,7 +76,7 @@ export class ManagedFunction {
       waiting: served?.server.statistics.waiting ?? 0,
       lockedBytes: served?.mediated.lockedBytes ?? 0,
       lockLimit,
-      trace: this.#trace?.file,
+      trace: served?.trace,
       statistics: served?.server.statistics,
     };
   }
@@ -95,8 +88,8 @@ export class ManagedFunction {
 
   /** The machine has something new to say about the function: an attempt that waits is made now. */
   wake(event: "added" | "changed"): void {
-    if (this.#timer === undefined && !(this.#state === "removed" && event === "added")) return;
-    this.#retryMs = FIRST_RETRY_MS;
+    if (!this.#retry.waiting && !(this.#state === "removed" && event === "added")) return;
+    this.#retry.shorten();
     void this.start();
   }
 
@@ -139,21 +132,14 @@ export class ManagedFunction {
 
   /** Begins a trace in the file `path`, or ends the one that there is; gives the file's path. */
   setTrace(path: string | undefined): string | undefined {
-    const before = this.#trace;
-    if (path === undefined) {
-      before?.[Symbol.dispose]();
-      this.#trace = undefined;
-      return before?.file;
-    }
-    if (before !== undefined) return before.file;
     const served = this.#served;
+    if (path === undefined) return served?.endTrace();
     if (served === undefined) {
       throw new Ring3Error("FUNCTION_BUSY", `${this.#settings.name} is not served now, so there is nothing to trace`, {
         errno: "EBUSY",
       });
     }
-    this.#trace = beginTrace(served.mediated, path);
-    return this.#trace.file;
+    return served.beginTrace(path);
   }
 
   /**
@@ -183,8 +169,7 @@ export class ManagedFunction {
   close(): Promise<void> {
     return this.#turns.take(async () => {
       this.#state = "stopping";
-      clearTimeout(this.#timer);
-      this.#timer = undefined;
+      this.#retry.cancel();
       await this.#bringDown();
       await this.#giveBack();
     });
@@ -195,8 +180,7 @@ export class ManagedFunction {
   async #attempt(): Promise<void> {
     // What is lent comes back by itself.
     if (this.#state === "stopping" || this.#wantedBack !== undefined) return;
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
+    this.#retry.cancel();
     try {
       if (this.#served === undefined) await this.#bringUp();
       else await this.#served.mediated.resetAgain();
@@ -210,34 +194,24 @@ export class ManagedFunction {
     this.#state = "up";
     this.#notices.returned();
     this.#reason = undefined;
-    this.#retryMs = FIRST_RETRY_MS;
+    this.#retry.shorten();
     this.#emit({ type: "ready" });
   }
 
   async #bringUp(): Promise<void> {
-    const { name, address, bind, socket, openings, queue, queueSeconds, trace, removalSeconds } = this.#settings;
+    const settings = this.#settings;
+    const { name, address, socket, removalSeconds } = settings;
     this.#state = "starting";
-    if (bind && (await this.#hardware.take(address))) this.#emit({ type: "bound", address });
-    await using resources = new AsyncDisposableStack();
-    const real = resources.use(
-      await this.#hardware.open(address, { removalGraceMs: removalSeconds * 1000 + LET_GO_MS }),
-    );
+    await this.#binding.take(settings);
+    const real = await this.#hardware.open(address, { removalGraceMs: removalSeconds * 1000 + LET_GO_MS });
     const { vendorId, deviceId, classCode } = real.identity;
     this.#ids = { vendorId, deviceId, classCode };
-    const mediated = resources.use(await mediate(real, mediationOptions(this.#settings, this.#observer())));
-    if (trace !== undefined) this.#trace = beginTrace(mediated, trace);
-    const listenFd = this.#options.listenFd?.(socket);
-    const options = {
-      // Somebody else's socket has the permissions that its maker gave it.
-      ...(listenFd === undefined ? socketAccess(this.#settings.users) : { listenFd }),
-      openings,
-      queue,
-      queueMs: queueSeconds * 1000,
-      admit: (peer: ConnectingPeer) => this.#admit(peer),
-      onEvent: (event: ServerEvent) => this.#heard(event),
-    };
-    const server = resources.use(await serve(mediated, socket, options));
-    const served = { real, mediated, server, resources: resources.move() };
+    const served = await serveFunction(real, settings, {
+      observer: this.#observer(),
+      admit: (peer) => this.#admit(peer),
+      onEvent: (event) => this.#sessions.heard(event),
+      listenFd: this.#options.listenFd?.(socket),
+    });
     this.#served = served;
     this.#removing = false;
     const gone = (): void => this.#gone(served, `${name} was removed`);
@@ -248,9 +222,8 @@ export class ManagedFunction {
   async #bringDown(): Promise<void> {
     const served = this.#served;
     this.#served = undefined;
-    this.setTrace(undefined);
     try {
-      await served?.resources.disposeAsync();
+      await served?.[Symbol.asyncDispose]();
     } catch (error) {
       // A function that is gone may fail on its way out; what it held is closed all the same.
       this.#emit({ type: "fault", description: error instanceof Error ? error.message : String(error) });
@@ -258,19 +231,10 @@ export class ManagedFunction {
   }
 
   async #giveBack(): Promise<void> {
-    const { address, bind, removalSeconds } = this.#settings;
-    if (!bind) return;
-    // Whoever had the kernel's descriptors was told to close them, and nothing tells when that is done.
-    const until = Date.now() + removalSeconds * 1000 + LET_GO_MS;
-    for (;;) {
-      try {
-        if (await this.#hardware.giveBack(address)) this.#emit({ type: "given-back", address });
-        return;
-      } catch (error) {
-        if ((error as { code?: unknown }).code === "FUNCTION_HELD" && Date.now() < until)
-          await setTimeout(HELD_PAUSE_MS);
-        else return this.#failed(`it was not given back: ${error instanceof Error ? error.message : String(error)}`);
-      }
+    try {
+      await this.#binding.giveBack(this.#settings, this.#settings.removalSeconds * 1000 + LET_GO_MS);
+    } catch (error) {
+      this.#failed(`it was not given back: ${error instanceof Error ? error.message : String(error)}`);
     }
   }
 
@@ -292,12 +256,11 @@ export class ManagedFunction {
     if (this.#state === "stopping") return;
     this.#state = "failed";
     this.#reason = reason;
-    this.#timer = globalThis.setTimeout(() => void this.start(), this.#retryMs);
-    this.#retryMs = Math.min(this.#retryMs * 2, LAST_RETRY_MS);
+    this.#retry.later();
   }
 
   /** The real function has ended; it is served again when the machine has it again. */
-  #gone(served: Served, reason: string): void {
+  #gone(served: ServedFunction, reason: string): void {
     if (this.#served !== served) return;
     void this.#turns.take(async () => {
       if (this.#served !== served) return;
@@ -329,33 +292,6 @@ export class ManagedFunction {
     // Whoever comes now would put off the new settings for as long as it stays.
     if (this.#state !== "up" || (this.#next !== undefined && this.#sessions.count === 0)) {
       throw new Ring3Error("FUNCTION_BUSY", `${name} is being set up anew; try again`, { errno: "EBUSY" });
-    }
-  }
-
-  #heard(event: ServerEvent): void {
-    switch (event.type) {
-      case "connected": {
-        const { pid, uid, gid } = event;
-        this.#sessions.begin(event, this.#notices.opened(event));
-        this.#emit({ type: "opened", pid, uid, gid });
-        return;
-      }
-      case "disconnected": {
-        const session = this.#sessions.end(event.pid);
-        this.#emit({ type: "closed", pid: event.pid, uid: session?.uid ?? -1, reason: event.reason });
-        if (this.#sessions.count === 0) void this.#turns.take(() => this.#afterUser());
-        return;
-      }
-      case "waiting":
-        this.#emit({ type: "waiting", pid: event.pid, uid: event.uid, ahead: event.ahead });
-        return;
-      case "refused":
-        this.#emit({ type: "refused", pid: event.pid, uid: event.uid, reason: event.reason });
-        return;
-      case "fault":
-      case "error":
-        this.#emit({ type: "fault", description: event.description });
-        return;
     }
   }
 

@@ -241,6 +241,12 @@ export class Connection implements Disposable {
     }
   }
 
+  /** Receives what is there, and tells whether the peer has hung up. */
+  hungUp(): boolean {
+    const count = this.reader.fill();
+    return count <= 0 && count !== -ERRNO.EAGAIN[0];
+  }
+
   [Symbol.dispose](): void {
     closeAll(this.#pendingFds);
     this.#pendingFds = NO_FDS;

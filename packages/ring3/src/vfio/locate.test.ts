@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -111,19 +112,34 @@ test("without IOMMU, without iommufd, without nodes", () => {
   );
 });
 
-test("nodes that may not be opened: the one that may is taken, else the error names one", {
-  skip: process.getuid?.() === 0,
-}, () => {
+/** What an ordinary user would open: root, who may open everything, becomes one in a process of its own. */
+function chosenByUser(address: string): string {
+  const program = `
+    import { chooseInterface, locateFunction } from ${JSON.stringify(import.meta.resolve("./locate.ts"))};
+    import { hostPaths } from ${JSON.stringify(import.meta.resolve("../host/paths.ts"))};
+    if (process.getuid() === 0) {
+      process.setgroups([]);
+      process.setgid(65534);
+      process.setuid(65534);
+    }
+    try {
+      console.log(chooseInterface(locateFunction(process.argv[1], hostPaths(process.argv[2])), "auto"));
+    } catch (error) {
+      console.log(error.code ?? error);
+    }`;
+  return execFileSync(process.execPath, ["--input-type=module", "-e", program, address, root], { encoding: "utf8" });
+}
+
+test("nodes that may not be opened: the one that may is taken, else the error names one", () => {
+  chmodSync(root, 0o755);
   plug("0000:01:00.0", 7, "vfio-pci", 0);
   put("dev/iommu");
+  for (const node of ["dev/iommu", "dev/vfio/devices/vfio0", "dev/vfio/7"]) chmodSync(join(root, node), 0o666);
+  assert.equal(chosenByUser("0000:01:00.0"), "iommufd\n");
   chmodSync(join(root, "dev/iommu"), 0);
-  const location = locateFunction("0000:01:00.0", paths);
-  assert.equal(chooseInterface(location, "auto"), "group");
+  assert.equal(chosenByUser("0000:01:00.0"), "group\n");
   chmodSync(join(root, "dev/vfio/7"), 0);
-  assert.equal(
-    code(() => chooseInterface(location, "auto")),
-    "PERMISSION_DENIED",
-  );
+  assert.equal(chosenByUser("0000:01:00.0"), "PERMISSION_DENIED\n");
 });
 
 test("without IOMMU only a loud opt-in opens", async () => {
