@@ -8,14 +8,17 @@ import { type TestContext, test } from "node:test";
 import { captured } from "../../packages/cli/src/captured-run.ts";
 import { parseCaptureFilter } from "../../packages/cli/src/net/capture-filter.ts";
 import {
-  captureHeader,
-  captureStatistics,
-  packetBlockBytes,
-  putPacketBlock,
-} from "../../packages/cli/src/net/pcapng.ts";
+  LinkType,
+  pcapngInterface,
+  pcapngPacketBytes,
+  pcapngSection,
+  pcapngStatistics,
+  putPcapngPacket,
+} from "../../packages/ring3/src/binary/pcapng.ts";
 import { VirtioNet } from "../../packages/ring3/src/devices/virtio/index.ts";
 import type { NetLink, NetReceiver } from "../../packages/ring3/src/devices/virtio/net-link.ts";
 import { serve } from "../../packages/ring3/src/vfio-user/index.ts";
+import { PcapngSink } from "../../packages/ring3/src/mediation/trace/pcapng.ts";
 import { GuestUnavailable } from "./cache.ts";
 import { GROUPS, packageRoot } from "./packages.ts";
 import { debianTool } from "./tools.ts";
@@ -106,13 +109,14 @@ function frames(): Uint8Array[] {
 }
 
 function capture(list: readonly Uint8Array[]): Uint8Array {
-  const parts = [captureHeader({ name: "test", description: "frames by hand", snapLength: 65_535 })];
+  const cable = { linkType: LinkType.ETHERNET, name: "test", description: "frames by hand", snapLength: 65_535 };
+  const parts = [pcapngSection("ring3's tests"), pcapngInterface(cable)];
   for (const [i, frame] of list.entries()) {
-    const block = new Uint8Array(packetBlockBytes(frame.length));
-    putPacketBlock(block, 0, frame, 0, frame.length, frame.length, 1_700_000_000_123_456_789n + BigInt(i));
+    const block = new Uint8Array(pcapngPacketBytes(frame.length));
+    putPcapngPacket(block, 0, frame, 0, frame.length, frame.length, 1_700_000_000_123_456_789n + BigInt(i));
     parts.push(block);
   }
-  parts.push(captureStatistics(list.length, 0, 1_700_000_001_000_000_000n));
+  parts.push(pcapngStatistics(list.length, 0, 1_700_000_001_000_000_000n));
   return Buffer.concat(parts);
 }
 
@@ -165,6 +169,25 @@ test("filters choose what tcpdump's choose", async (t) => {
     // None of them is trivial.
     if (text !== "") assert.ok(ours > 0 && ours < list.length, text);
   }
+});
+
+test("tcpdump reads a trace's capture: its link type, times and lengths", async (t) => {
+  const run = await tcpdump(t);
+  if (run === undefined) return;
+  const parts: Uint8Array[] = [];
+  const sink = new PcapngSink({ trace: 1, started: "2026-11-29T00:00:00.000Z" }, (bytes) => void parts.push(bytes));
+  for (const [i, reason] of ["one", "another", "the last one"].entries()) {
+    sink.write({ t: i + 1, fn: 0, type: "close", reason });
+  }
+  const file = join(place(t), "trace.pcapng");
+  writeFileSync(file, Buffer.concat(parts));
+  const text = run(["-n", "-tt", "--time-stamp-precision=nano", "-X", "-r", file]);
+  assert.deepEqual(text.match(/^\d+\.\d{9}/gm), [
+    "1795910400.000000001",
+    "1795910400.000000002",
+    "1795910400.000000003",
+  ]);
+  assert.match(text, /another/);
 });
 
 test("ring3 capture -w - | tcpdump -r -", async (t) => {

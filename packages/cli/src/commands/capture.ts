@@ -2,12 +2,19 @@
 import { createWriteStream } from "node:fs";
 import type { Writable } from "node:stream";
 import { finished } from "node:stream/promises";
+import {
+  LinkType,
+  pcapngInterface,
+  pcapngPacketBytes,
+  pcapngSection,
+  pcapngStatistics,
+  putPcapngPacket,
+} from "ring3/binary";
 import type { NetDevice } from "ring3/net";
 import { type Command, command } from "../command.ts";
 import type { Context } from "../context.ts";
 import { type CaptureFilter, parseCaptureFilter } from "../net/capture-filter.ts";
 import { amount } from "../net/meter.ts";
-import { captureHeader, captureStatistics, packetBlockBytes, putPacketBlock } from "../net/pcapng.ts";
 import { receiveLoop } from "../net/receive-loop.ts";
 import { DEVICE_OPTIONS, NETWORK_DEVICE, openDevice } from "../net/session.ts";
 import { OPEN_OPTIONS } from "../open-function.ts";
@@ -112,7 +119,9 @@ async function record(
   const { PACKET_WORDS, PacketWord } = await import("ring3/net");
   const failure = new AbortController();
   output.on("error", (error) => failure.abort(error));
-  output.write(captureHeader({ name: device.address, description: `${device.driver} by ring3`, snapLength }));
+  const description = `${device.driver} by ring3`;
+  output.write(pcapngSection("ring3 capture"));
+  output.write(pcapngInterface({ linkType: LinkType.ETHERNET, name: device.address, description, snapLength }));
   // One look at the wall clock; after it the monotonic one, so that captures never run backwards.
   const epoch = BigInt(Date.now()) * 1_000_000n - process.hrtime.bigint();
   const endMs = performance.now() + 1000 * limits.seconds;
@@ -132,7 +141,7 @@ async function record(
       const length = words[i * PACKET_WORDS + PacketWord.LENGTH] ?? 0;
       if (!filter(bytes, place, length)) continue;
       chosen.push(place, length);
-      size += packetBlockBytes(Math.min(length, snapLength));
+      size += pcapngPacketBytes(Math.min(length, snapLength));
     }
     const frames = chosen.length / 2;
     if (output.writableLength + size > WAITING_BYTES) dropped += frames;
@@ -142,8 +151,8 @@ async function record(
       for (let i = 0; i < chosen.length; i += 2) {
         const [place = 0, length = 0] = [chosen[i], chosen[i + 1]];
         const kept = Math.min(length, snapLength);
-        putPacketBlock(blocks, at, bytes, place, kept, length, now);
-        at += packetBlockBytes(kept);
+        putPcapngPacket(blocks, at, bytes, place, kept, length, now);
+        at += pcapngPacketBytes(kept);
       }
       output.write(blocks);
       captured += frames;
@@ -153,6 +162,6 @@ async function record(
   const missed = device.statistics().rx_missed_errors;
   if (failure.signal.aborted && !context.signal.aborted) throw failure.signal.reason;
   if (!failure.signal.aborted)
-    output.write(captureStatistics(received, dropped + missed, epoch + process.hrtime.bigint()));
+    output.write(pcapngStatistics(received, dropped + missed, epoch + process.hrtime.bigint()));
   return { received, captured, dropped, missed };
 }

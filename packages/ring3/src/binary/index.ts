@@ -3,6 +3,15 @@ export type { CompletionPlace, CompletionPlaces, MemoryReader } from "./completi
 export { isRing3Error, Ring3Error } from "./error.ts";
 export { bit, bits, Field } from "./field.ts";
 export { hexdump } from "./hexdump.ts";
+export {
+  LinkType,
+  type PcapngInterface,
+  pcapngInterface,
+  pcapngPacketBytes,
+  pcapngSection,
+  pcapngStatistics,
+  putPcapngPacket,
+} from "./pcapng.ts";
 export type { DeviceRegisters, PlacedRegister, RegisterMap } from "./register-map.ts";
 export {
   array,

@@ -1,5 +1,6 @@
 // Migration and DMA logging as calls of the client (migration version 2 of VFIO): a served function is stopped, its state
 // read as a stream and written to another server, and the pages that its device wrote meanwhile are known.
+import { concatenate } from "../binary/concatenate.ts";
 import { Ring3Error } from "../binary/error.ts";
 import { serverError } from "./client-channel.ts";
 import type { ServedDevice } from "./client-device.ts";
@@ -127,13 +128,7 @@ export class Migration {
       if (part.length < this.#most) break;
     }
     this.setState("stop");
-    const whole = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
-    let at = 0;
-    for (const part of parts) {
-      whole.set(part, at);
-      at += part.length;
-    }
-    return whole;
+    return concatenate(parts);
   }
 
   /** Gives the device a state that {@link save} returned; it is stopped afterwards. Throws `SERVER_REFUSED`. */

@@ -1,6 +1,7 @@
 // The migration state machine (enum vfio_device_mig_state of linux/vfio.h) over a function's save and restore. The data is
 // a stream of records: who the device is first, so that a target of another model refuses before anything is stopped, then
 // its state.
+import { concatenate } from "../binary/concatenate.ts";
 import { Ring3Error } from "../binary/error.ts";
 import { struct, u32 } from "../binary/struct.ts";
 import type { VirtualFunction } from "../virtual/function.ts";
@@ -112,7 +113,7 @@ export class ServerMigration {
     if (next === STOP_COPY) {
       if (from === PRE_COPY) await this.#suspend();
       const unread = from === PRE_COPY ? this.#outgoing.subarray(this.#outgoingAt) : this.#modelRecord();
-      this.#begin(joined([unread, record(RecordKind.STATE, this.#fn.save())]));
+      this.#begin(concatenate([unread, record(RecordKind.STATE, this.#fn.save())]));
     }
     this.#state = next;
   }
@@ -200,7 +201,7 @@ function shortestPath(from: number, to: number): readonly number[] | undefined {
 }
 
 function record(kind: number, body: Uint8Array): Uint8Array {
-  return joined([RecordHeader.bytes({ magic: MAGIC, kind, size: body.length }), body]);
+  return concatenate([RecordHeader.bytes({ magic: MAGIC, kind, size: body.length }), body]);
 }
 
 function takeRecord(stream: Uint8Array, kind: number): { body: Uint8Array; rest: Uint8Array } {
@@ -210,16 +211,6 @@ function takeRecord(stream: Uint8Array, kind: number): { body: Uint8Array; rest:
   const end = RecordHeader.size + header.size;
   if (stream.length < end) throw refusal("EINVAL", "the migration data is incomplete");
   return { body: stream.subarray(RecordHeader.size, end), rest: stream.subarray(end) };
-}
-
-function joined(parts: readonly Uint8Array[]): Uint8Array {
-  const all = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
-  return all;
 }
 
 function hex(id: number): string {

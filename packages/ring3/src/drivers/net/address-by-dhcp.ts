@@ -1,6 +1,6 @@
 // A station's address by DHCP: it is asked for in the network before it is used (RFC 5227), kept, and given back. Hard about it:
 // what the client says may change while a probe is under way.
-import { Ring3Error } from "../../binary/error.ts";
+import { isRing3Error, Ring3Error } from "../../binary/error.ts";
 import { type Clock, sleep } from "../clock.ts";
 import { DhcpClient, type DhcpLease, type DhcpMessage } from "./dhcp-client.ts";
 import { DHCP_CLIENT_PORT, DHCP_SERVER_PORT } from "./dhcp-message.ts";
@@ -32,12 +32,21 @@ export interface DhcpStation {
   configure(configuration: Configuration): void;
   /** Sends what waits once the program lets go of the thread. */
   flushLater(): void;
+  /** Sends what waits. */
+  flush(): void;
+  /** Takes what has come. Throws the device's end. */
+  poll(): void;
+  /** Whether something waits to be sent, for a neighbour's answer or for the device. Throws the device's end. */
+  sending(): boolean;
   /** Calls {@link AddressByDhcp.tick} soon. */
   tickSoon(): void;
 }
 
 const TIMEOUT_MS = 30_000;
 const PROBE_MS = 200;
+/** For a last word to the server, whose neighbour's answer may take its time. */
+const RELEASE_PATIENCE_MS = 1000;
+const RELEASE_LOOK_MS = 1;
 
 export class AddressByDhcp {
   readonly #station: DhcpStation;
@@ -106,11 +115,27 @@ export class AddressByDhcp {
     if (message !== undefined) this.#send(message);
   }
 
-  /** Tells the server that its lease is free; `false` where there is none. */
-  release(): boolean {
-    const message = this.#client.release(this.#station.clock.now());
-    if (message !== undefined) this.#send(message);
-    return message !== undefined;
+  /**
+   * Tells the server that its lease is free, where there is one, and stays until that has left: the server may have to be asked
+   * for its Ethernet address first, and who closes the stack closes the device next.
+   */
+  async giveBack(): Promise<void> {
+    const station = this.#station;
+    const { clock } = station;
+    const message = this.#client.release(clock.now());
+    if (message === undefined) return;
+    this.#send(message);
+    const deadline = clock.now() + RELEASE_PATIENCE_MS;
+    station.flush();
+    try {
+      while (station.working() && station.sending() && clock.now() < deadline) {
+        await sleep(clock, RELEASE_LOOK_MS);
+        station.poll();
+      }
+    } catch (error) {
+      // The device has ended meanwhile: the lease runs out by itself.
+      if (!isRing3Error(error)) throw error;
+    }
   }
 
   /** Takes over what the client has, after it was asked for in the network whether somebody uses it. */

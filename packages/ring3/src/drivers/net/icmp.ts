@@ -60,6 +60,14 @@ export function putEcho(
   putChecksum(bytes, at, ICMP_HEADER_BYTES + payloadBytes);
 }
 
+/** An echo request with a copy of `payload`. */
+export function echoRequest(identifier: number, sequence: number, payload: Uint8Array): Uint8Array {
+  const message = new Uint8Array(ICMP_HEADER_BYTES + payload.length);
+  message.set(payload, ICMP_HEADER_BYTES);
+  putEcho(message, 0, IcmpType.ECHO_REQUEST, identifier, sequence, payload.length);
+  return message;
+}
+
 /** Bytes of the datagram in question that an error quotes: its header and 8 bytes, RFC 792. */
 export const QUOTED_BYTES = 8;
 

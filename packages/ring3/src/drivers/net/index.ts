@@ -20,12 +20,9 @@ export { attachNetQueue, openNetDevice } from "./open.ts";
 export { PacketPool, type PacketPoolHandle, type PacketPoolOptions, POOL_STACK_WORD } from "./packet-pool.ts";
 export { offloadWord, PACKET_WORDS, PacketFlag, Packets, PacketWord, TRANSMIT_FLAGS } from "./packets.ts";
 export type { StackDhcpOptions } from "./address-by-dhcp.ts";
-export {
-  Stack,
-  type StackConfiguration,
-  type StackOptions,
-  type StackStatistics,
-} from "./stack.ts";
+export { Stack } from "./stack.ts";
+export type { StackConfiguration, StackOptions } from "./stack-options.ts";
+export type { StackStatistics } from "./stack-statistics.ts";
 export type { PingOptions, PingReply } from "./pinger.ts";
 export type { DhcpLease } from "./dhcp-client.ts";
 export { ipv4, ipv4Text } from "./ipv4-address.ts";

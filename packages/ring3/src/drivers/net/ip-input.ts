@@ -23,7 +23,7 @@ import type { Pinger } from "./pinger.ts";
 import type { Reassembler } from "./reassembly.ts";
 import { RateLimit, type StackCounts } from "./stack-statistics.ts";
 import { UDP_HEADER_BYTES, UdpHeader } from "./udp.ts";
-import type { UdpEndpoint } from "./udp-endpoint.ts";
+import type { UdpPorts } from "./udp-ports.ts";
 
 /** What the way in leads to. */
 export interface InputSettings {
@@ -31,7 +31,7 @@ export interface InputSettings {
   readonly bytes: Uint8Array;
   readonly counts: StackCounts;
   readonly output: IpOutput;
-  readonly endpoints: Map<number, UdpEndpoint>;
+  readonly ports: UdpPorts;
   readonly groups: IgmpHost;
   readonly pinger: Pinger;
   readonly reassembler: Reassembler;
@@ -195,7 +195,7 @@ export class IpInput {
   }
 
   #datagramUdp(place: number, bytes: Uint8Array, at: number, length: number, flags: number, nowMs: number): void {
-    const { counts, endpoints } = this.#settings;
+    const { counts, ports } = this.#settings;
     const udp = this.#udp;
     const { source, destination } = this.#ipv4;
     const vouched = (flags & PacketFlag.L4_CHECKED) !== 0 || (flags & PacketFlag.L4_PARTIAL) !== 0;
@@ -205,7 +205,7 @@ export class IpInput {
       counts.drop("udp", problem);
       return;
     }
-    const endpoint = endpoints.get(udp.destinationPort);
+    const endpoint = ports.get(udp.destinationPort);
     if (endpoint === undefined) {
       counts.udpNoPort++;
       this.#tell(place, at, IcmpUnreachable.PORT, nowMs);
@@ -269,13 +269,13 @@ export class IpInput {
 
   /** An error about something that we sent. */
   #reported(bytes: Uint8Array, at: number, length: number): void {
-    const { counts, endpoints, pinger, output } = this.#settings;
+    const { counts, ports, pinger, output } = this.#settings;
     const about = quoted(bytes, at, length);
     if (about === undefined || about.source !== output.configuration.address) {
       counts.drop("icmp", "quoted");
       return;
     }
-    if (about.protocol === IpProtocol.UDP) endpoints.get(about.first)?.report();
+    if (about.protocol === IpProtocol.UDP) ports.get(about.first)?.report();
     else if (about.protocol === IpProtocol.ICMP && about.first === pinger.identifier) {
       const what = this.#icmp.type === IcmpType.UNREACHABLE ? "unreachable" : "time exceeded";
       const reason = `${ipv4Text(this.#ipv4.source)} says ${what}, code ${this.#icmp.code}`;

@@ -1,6 +1,10 @@
 // Echo requests and who waits for their replies: RFC 792. A reply counts once, and only with the payload that was sent.
 import { Ring3Error } from "../../binary/error.ts";
+import { ICMP_HEADER_BYTES } from "./icmp.ts";
+import { IPV4_HEADER_BYTES, IPV4_MAXIMUM_BYTES } from "./ipv4.ts";
 import { ipv4Text } from "./ipv4-address.ts";
+
+const MAXIMUM_PAYLOAD = IPV4_MAXIMUM_BYTES - IPV4_HEADER_BYTES - ICMP_HEADER_BYTES;
 
 export interface PingOptions {
   /** Bytes of payload; 56 by default. */
@@ -41,13 +45,19 @@ export class Pinger {
     return this.#wrong;
   }
 
-  /** Waits for the reply to what `send` sends under a new sequence number. */
+  /**
+   * Waits for the reply to what `send` sends under a new sequence number. Rejects with `NET_INVALID`, `TIMEOUT`, and what
+   * {@link failed} and {@link failAll} say.
+   */
   async ping(
     destination: number,
     { payloadBytes = 56, timeoutMs = 1000, signal }: PingOptions,
     clock: { now(): number; after(delayMs: number, callback: () => void): Disposable },
     send: (sequence: number, payload: Uint8Array) => void,
   ): Promise<PingReply> {
+    if (!(Number.isInteger(payloadBytes) && payloadBytes >= 0 && payloadBytes <= MAXIMUM_PAYLOAD)) {
+      throw new Ring3Error("NET_INVALID", `an echo carries 0 to ${MAXIMUM_PAYLOAD} bytes, not ${payloadBytes}`);
+    }
     signal?.throwIfAborted();
     const sequence = this.#sequence;
     this.#sequence = (sequence + 1) & 0xffff;

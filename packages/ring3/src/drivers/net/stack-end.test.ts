@@ -9,7 +9,8 @@ import { VirtioNetDriver } from "../virtio/net-driver.ts";
 import type { NetDevice } from "./device.ts";
 import { openNetDevice } from "./open.ts";
 import { PacketPool } from "./packet-pool.ts";
-import { Stack, type StackOptions } from "./stack.ts";
+import { Stack } from "./stack.ts";
+import type { StackOptions } from "./stack-options.ts";
 
 interface Scene extends AsyncDisposable {
   readonly device: NetDevice;

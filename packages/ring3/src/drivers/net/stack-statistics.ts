@@ -1,4 +1,30 @@
 // What a stack counts: each frame that came ends in exactly one of these, so that losses can be explained.
+import type { NeighbourStatistics } from "./neighbours.ts";
+import type { ReassemblyStatistics } from "./reassembly.ts";
+
+/** Each received frame is in exactly one of `notForUs`, `unknownProtocol`, `malformed`, `arp`, `icmp`, `igmp`, `udp`, `udpNoPort` or `fragments`. */
+export interface StackStatistics {
+  readonly received: number;
+  readonly notForUs: number;
+  readonly unknownProtocol: number;
+  readonly malformed: Readonly<Record<string, number>>;
+  readonly arp: number;
+  readonly icmp: number;
+  readonly igmp: number;
+  readonly udp: number;
+  readonly udpNoPort: number;
+  readonly fragments: number;
+  readonly addressConflicts: number;
+  readonly sent: number;
+  readonly noBuffer: number;
+  readonly noRoute: number;
+  readonly unresolved: number;
+  readonly rateLimited: number;
+  /** Frames for which the device's ring had no room. */
+  readonly ringFull: number;
+  readonly neighbours: NeighbourStatistics;
+  readonly reassembly: ReassemblyStatistics;
+}
 
 /** Where frames ended, and what was sent. */
 export class StackCounts {

@@ -1,92 +1,30 @@
 // A small IP stack over one queue of a network device: ARP, IPv4 with fragments, ICMP echo, UDP, IGMP and DHCP. No TCP, no
 // forwarding, no IPv6. Hard about it: everything lives in the thread that owns the queue; what is sent while packets are
 // handled goes out in one burst at the end.
-import { isRing3Error, Ring3Error } from "../../binary/error.ts";
-import { putMac } from "../../specs/ethernet/index.ts";
-import { type Clock, sleep, systemClock } from "../clock.ts";
+import { Ring3Error } from "../../binary/error.ts";
+import { type Clock, systemClock } from "../clock.ts";
 import type { NetDevice, NetQueue } from "./device.ts";
 import { AddressByDhcp, type StackDhcpOptions } from "./address-by-dhcp.ts";
-import type { DhcpLease } from "./dhcp-client.ts";
 import { DHCP_CLIENT_PORT } from "./dhcp-message.ts";
-import { ICMP_HEADER_BYTES, IcmpType, putEcho } from "./icmp.ts";
+import { GroupMembership } from "./group-membership.ts";
+import { echoRequest } from "./icmp.ts";
 import { IgmpHost } from "./igmp.ts";
 import { IpInput } from "./ip-input.ts";
 import { type Configuration, IpOutput } from "./ip-output.ts";
-import { IpProtocol, ROUTER_ALERT } from "./ipv4.ts";
-import { ANY_ADDRESS, ipv4, ipv4Text, multicastMac, parseNetwork } from "./ipv4-address.ts";
-import type { NeighbourLimits, NeighbourStatistics } from "./neighbours.ts";
+import { IpProtocol } from "./ipv4.ts";
+import { ANY_ADDRESS, ipv4, ipv4Text, parseNetwork } from "./ipv4-address.ts";
 import { PACKET_WORDS, Packets, PacketWord } from "./packets.ts";
 import { Pinger, type PingOptions, type PingReply } from "./pinger.ts";
-import { Reassembler, type ReassemblyLimits, type ReassemblyStatistics } from "./reassembly.ts";
-import { StackCounts } from "./stack-statistics.ts";
-import { type UdpBindOptions, UdpEndpoint } from "./udp-endpoint.ts";
-
-export interface StackOptions {
-  /** `192.0.2.1/24`. Without it the stack has no address until {@link Stack.configure} or DHCP gives one. */
-  readonly address?: string;
-  /** Where everything goes that is not on this link. */
-  readonly gateway?: string;
-  /** Takes an address by DHCP before `start` resolves, and keeps its lease. */
-  readonly dhcp?: boolean | StackDhcpOptions;
-  /** The VLAN to speak in; none by default. */
-  readonly vlan?: number;
-  /** Which queue of the device; 0 by default. */
-  readonly queue?: number;
-  /** Whether echo requests are answered; true by default. */
-  readonly answerEcho?: boolean;
-  /** Whether the device computes checksums of UDP where it can; true by default. */
-  readonly checksumOffload?: boolean;
-  /** `false`: the program calls {@link Stack.poll} itself. */
-  readonly drive?: boolean;
-  readonly neighbours?: NeighbourLimits;
-  readonly reassembly?: ReassemblyLimits;
-  readonly clock?: Clock;
-}
-
-/** Who a stack is. */
-export interface StackConfiguration {
-  /** `undefined` while there is none. */
-  readonly address: string | undefined;
-  readonly prefix: number;
-  readonly gateway: string | undefined;
-  readonly mac: string;
-  readonly mtu: number;
-  readonly vlan: number | undefined;
-  readonly lease: DhcpLease | undefined;
-}
-
-/** Each received frame is in exactly one of `notForUs`, `unknownProtocol`, `malformed`, `arp`, `icmp`, `igmp`, `udp`, `udpNoPort` or `fragments`. */
-export interface StackStatistics {
-  readonly received: number;
-  readonly notForUs: number;
-  readonly unknownProtocol: number;
-  readonly malformed: Readonly<Record<string, number>>;
-  readonly arp: number;
-  readonly icmp: number;
-  readonly igmp: number;
-  readonly udp: number;
-  readonly udpNoPort: number;
-  readonly fragments: number;
-  readonly addressConflicts: number;
-  readonly sent: number;
-  readonly noBuffer: number;
-  readonly noRoute: number;
-  readonly unresolved: number;
-  readonly rateLimited: number;
-  /** Frames for which the device's ring had no room. */
-  readonly ringFull: number;
-  readonly neighbours: NeighbourStatistics;
-  readonly reassembly: ReassemblyStatistics;
-}
+import { Reassembler } from "./reassembly.ts";
+import { StackLife } from "./stack-life.ts";
+import type { StackConfiguration, StackOptions } from "./stack-options.ts";
+import { StackCounts, type StackStatistics } from "./stack-statistics.ts";
+import { TransmitTurns } from "./transmit-turns.ts";
+import type { UdpBindOptions, UdpEndpoint } from "./udp-endpoint.ts";
+import { UdpPorts } from "./udp-ports.ts";
 
 const BURST = 64;
 const TICK_MS = 1000;
-const RETRY_MS = 1;
-/** For a last word to a DHCP server, whose neighbour's answer may take its time. */
-const RELEASE_PATIENCE_MS = 1000;
-/** Ephemeral ports, RFC 6335, section 6. */
-const FIRST_EPHEMERAL = 49_152;
-const EPHEMERAL_PORTS = 16_384;
 
 /**
  * An IP station.
@@ -113,20 +51,18 @@ export class Stack implements AsyncDisposable {
   readonly #queue: NetQueue;
   readonly #packets: Packets;
   readonly #counts: StackCounts = new StackCounts();
-  readonly #endpoints: Map<number, UdpEndpoint> = new Map();
-  readonly #groups: IgmpHost = new IgmpHost();
+  readonly #life: StackLife;
+  readonly #ports: UdpPorts;
+  readonly #groups: GroupMembership;
   readonly #pinger: Pinger = new Pinger(Math.floor(Math.random() * 0x1_0000));
   readonly #reassembler: Reassembler;
   readonly #output: IpOutput;
   readonly #input: IpInput;
-  readonly #closing: AbortController = new AbortController();
+  readonly #turns: TransmitTurns;
   readonly #removed: Disposable;
   #dhcp: AddressByDhcp | undefined;
   #tickMs: number;
-  #flushing = false;
-  #polling = false;
   #loop: Promise<void> = Promise.resolve();
-  #failure: Error | undefined;
   #ended: Promise<void> | undefined;
 
   private constructor(device: NetDevice, options: StackOptions) {
@@ -147,6 +83,12 @@ export class Stack implements AsyncDisposable {
     this.#queue = queue;
     this.#packets = new Packets(queue.pool.arena, BURST);
     this.#reassembler = new Reassembler(options.reassembly);
+    // Nothing comes and nothing goes any more: whoever waits hears why.
+    this.#life = new StackLife(device, (error) => {
+      this.#pinger.failAll(error);
+      this.#ports.fail(error);
+      this.#dhcp?.fail(error);
+    });
     this.#tickMs = this.#clock.now();
     this.#output = new IpOutput({
       queue,
@@ -161,20 +103,34 @@ export class Stack implements AsyncDisposable {
         this.#pinger.failAll(new Ring3Error("NET_UNREACHABLE", `nobody answers for ${ipv4Text(address)}`), address);
       },
     });
+    this.#turns = new TransmitTurns(this.#output.transmit, this.#clock, this.#life);
+    this.#ports = new UdpPorts((bytes, at, length, sourcePort, destination, destinationPort) => {
+      this.#life.check();
+      const sent = this.#output.udp(bytes, at, length, sourcePort, destination, destinationPort);
+      this.#turns.later();
+      return sent;
+    });
+    const igmp = new IgmpHost();
+    this.#groups = new GroupMembership(igmp, device, this.#output);
     this.#input = new IpInput({
       bytes: queue.pool.bytes,
       counts: this.#counts,
       output: this.#output,
-      endpoints: this.#endpoints,
-      groups: this.#groups,
+      ports: this.#ports,
+      groups: igmp,
       pinger: this.#pinger,
       reassembler: this.#reassembler,
       mac: device.mac.slice(),
       vlan: vlan ?? -1,
       answerEcho: options.answerEcho !== false,
     });
-    this.udp = { bind: (port, bindOptions = {}) => this.#bind(port, bindOptions) };
-    this.#removed = device.events.on("removed", () => this.#hearEnd());
+    this.udp = {
+      bind: (port, bindOptions = {}) => {
+        this.#life.check();
+        return this.#ports.bind(port, bindOptions);
+      },
+    };
+    this.#removed = device.events.on("removed", () => this.#life.hearEnd());
   }
 
   /**
@@ -216,8 +172,7 @@ export class Stack implements AsyncDisposable {
    * rejected with it, and so is every later call.
    */
   get failure(): Error | undefined {
-    this.#hearEnd();
-    return this.#failure;
+    return this.#life.failure;
   }
 
   get statistics(): StackStatistics {
@@ -241,7 +196,7 @@ export class Stack implements AsyncDisposable {
 
   /** Takes an address, as `192.0.2.1/24`, and tells the network. Throws `ADDRESS_INVALID`, {@link Stack.failure}. */
   configure(network: string, gateway?: string): void {
-    this.#checkOpen();
+    this.#life.check();
     const { address, prefix } = parseNetwork(network);
     this.#configure({ address, prefix, gateway: gateway === undefined ? 0 : ipv4(gateway) });
   }
@@ -254,7 +209,7 @@ export class Stack implements AsyncDisposable {
     this.#output.neighbours.clear();
     this.#output.configuration = configuration;
     this.#output.announce();
-    this.#flushLater();
+    this.#turns.later();
   }
 
   /**
@@ -263,46 +218,31 @@ export class Stack implements AsyncDisposable {
    */
   async ping(address: string, options: PingOptions = {}): Promise<PingReply> {
     const destination = ipv4(address);
-    const size = options.payloadBytes ?? 56;
-    if (!(Number.isInteger(size) && size >= 0 && size <= 65_507)) {
-      throw new Ring3Error("NET_INVALID", `an echo carries 0 to 65507 bytes, not ${size}`);
-    }
-    this.#checkOpen();
+    this.#life.check();
     return await this.#pinger.ping(destination, options, this.#clock, (sequence, payload) => {
-      const message = new Uint8Array(ICMP_HEADER_BYTES + payload.length);
-      message.set(payload, ICMP_HEADER_BYTES);
-      putEcho(message, 0, IcmpType.ECHO_REQUEST, this.#pinger.identifier, sequence, payload.length);
+      const message = echoRequest(this.#pinger.identifier, sequence, payload);
       const sent = this.#output.datagram(message, message.length, { protocol: IpProtocol.ICMP, destination });
       if (!sent) this.#pinger.failed(sequence, destination, "no route, or no room in the ring");
-      this.#flushLater();
+      this.#turns.later();
     });
   }
 
   /** Receives what is sent to a group, and says so by IGMP. Rejects with `NET_INVALID`, {@link Stack.failure}. */
   async join(group: string): Promise<void> {
-    const address = ipv4(group);
-    this.#checkOpen();
-    if (!this.#groups.join(address, this.#clock.now())) {
-      throw new Ring3Error("NET_INVALID", `${group} is no group, or 64 are joined already`);
-    }
-    await this.#applyGroups();
+    this.#life.check();
+    await this.#groups.join(group, this.#clock.now());
+    this.#reportGroups();
   }
 
   /** Leaves a group as often as it was joined. */
   async leave(group: string): Promise<void> {
-    this.#checkOpen();
-    if (this.#groups.leave(ipv4(group), this.#clock.now())) await this.#applyGroups();
+    this.#life.check();
+    if (await this.#groups.leave(group, this.#clock.now())) this.#reportGroups();
   }
 
-  async #applyGroups(): Promise<void> {
-    const macs = [...this.#groups.groups].map((group) => {
-      const mac = new Uint8Array(6);
-      putMac(mac, 0, multicastMac(group));
-      return mac;
-    });
-    await this.device.setMulticast(macs);
+  #reportGroups(): void {
     this.#tick(this.#clock.now());
-    this.#flushLater();
+    this.#turns.later();
   }
 
   /**
@@ -310,14 +250,13 @@ export class Stack implements AsyncDisposable {
    * drive the stack themselves (`drive: false`). Throws {@link Stack.failure}.
    */
   poll(): number {
-    this.#hearEnd();
-    if (this.#failure !== undefined) throw this.#failure;
+    const { failure } = this.#life;
+    if (failure !== undefined) throw failure;
     const packets = this.#packets;
     const { words } = packets;
     const count = this.#queue.rxBurst(packets, BURST);
     const nowMs = this.#clock.now();
-    this.#polling = true;
-    try {
+    this.#turns.gather(() => {
       for (let i = 0, at = 0; i < count; i++, at += PACKET_WORDS) {
         const place = words[at + PacketWord.PLACE] as number;
         const kept = this.#input.frame(
@@ -331,15 +270,12 @@ export class Stack implements AsyncDisposable {
         if (!kept && !this.#queue.pool.disposed) this.#queue.pool.give(place);
       }
       if (nowMs >= this.#tickMs) this.#tick(nowMs);
-    } finally {
-      this.#polling = false;
-      this.#flush();
-    }
+    });
     return count;
   }
 
   async #run(): Promise<void> {
-    const { signal } = this.#closing;
+    const signal = this.#life.closing;
     try {
       while (!signal.aborted) {
         const timeoutMs = Math.max(0, this.#tickMs - this.#clock.now());
@@ -348,7 +284,7 @@ export class Stack implements AsyncDisposable {
       }
     } catch (error) {
       if (signal.aborted) return;
-      this.#fail(this.device.failure ?? (error instanceof Error ? error : new Error(String(error))));
+      this.#life.fail(this.device.failure ?? (error instanceof Error ? error : new Error(String(error))));
     }
   }
 
@@ -356,56 +292,10 @@ export class Stack implements AsyncDisposable {
   #tick(nowMs: number): void {
     this.#output.neighbours.tick(nowMs);
     this.#reassembler.expire(nowMs);
-    for (const { destination, payload } of this.#groups.dueMs <= nowMs ? this.#groups.tick(nowMs) : []) {
-      this.#output.datagram(payload, payload.length, {
-        protocol: IpProtocol.IGMP,
-        destination,
-        timeToLive: 1,
-        options: ROUTER_ALERT,
-      });
-    }
+    this.#groups.tick(nowMs);
     this.#dhcp?.tick(nowMs);
     this.#tickMs = Math.min(nowMs + TICK_MS, this.#groups.dueMs, this.#dhcp?.dueMs ?? Number.POSITIVE_INFINITY);
   }
-
-  // ---- UDP
-
-  #bind(port: number, options: UdpBindOptions): UdpEndpoint {
-    this.#checkOpen();
-    if (!(Number.isInteger(port) && port >= 0 && port <= 0xffff)) {
-      throw new Ring3Error("NET_INVALID", `a port is 1 to 65535, or 0 for any, not ${port}`);
-    }
-    const chosen = port === 0 ? this.#freePort() : port;
-    if (chosen === undefined || this.#endpoints.has(chosen)) {
-      throw new Ring3Error("NET_PORT_BUSY", `port ${port} is bound already`);
-    }
-    const endpoint = new UdpEndpoint(
-      chosen,
-      {
-        sendUdp: (bytes, at, length, sourcePort, destination, destinationPort) => {
-          this.#checkOpen();
-          const sent = this.#output.udp(bytes, at, length, sourcePort, destination, destinationPort);
-          if (!this.#polling) this.#flushLater();
-          return sent;
-        },
-        closeUdp: (closed) => this.#endpoints.delete(closed),
-      },
-      options,
-    );
-    this.#endpoints.set(chosen, endpoint);
-    return endpoint;
-  }
-
-  #freePort(): number | undefined {
-    const start = Math.floor(Math.random() * EPHEMERAL_PORTS);
-    for (let i = 0; i < EPHEMERAL_PORTS; i++) {
-      const port = FIRST_EPHEMERAL + ((start + i) % EPHEMERAL_PORTS);
-      if (!this.#endpoints.has(port)) return port;
-    }
-    return undefined;
-  }
-
-  // ---- DHCP
 
   async #startDhcp(options: StackDhcpOptions): Promise<void> {
     const dhcp = new AddressByDhcp(
@@ -415,10 +305,16 @@ export class Stack implements AsyncDisposable {
         output: this.#output,
         input: this.#input,
         counts: this.#counts,
-        closing: this.#closing.signal,
-        working: () => this.#working(),
+        closing: this.#life.closing,
+        working: () => this.#life.working,
         configure: (configuration) => this.#configure(configuration),
-        flushLater: () => this.#flushLater(),
+        flushLater: () => this.#turns.later(),
+        flush: () => this.#turns.now(),
+        poll: () => this.poll(),
+        sending: () => {
+          const { neighbours, transmit } = this.#output;
+          return neighbours.busy || transmit.waiting > 0 || this.#queue.txPending() > 0;
+        },
         tickSoon: () => {
           this.#tickMs = 0;
         },
@@ -426,72 +322,10 @@ export class Stack implements AsyncDisposable {
       options,
     );
     this.#dhcp = dhcp;
-    this.#bind(DHCP_CLIENT_PORT, { listener: (bytes, at, length) => dhcp.receive(bytes.slice(at, at + length)) });
+    this.#ports.bind(DHCP_CLIENT_PORT, { listener: (bytes, at, length) => dhcp.receive(bytes.slice(at, at + length)) });
     this.#tick(this.#clock.now());
-    this.#flushLater();
+    this.#turns.later();
     await dhcp.configured();
-  }
-
-  // ---- flushing, ending
-
-  #flush(): void {
-    const { transmit } = this.#output;
-    transmit.flush();
-    if (transmit.waiting > 0) this.#retryLater();
-  }
-
-  /** What was sent outside of a poll goes once the program lets go of the thread. */
-  #flushLater(): void {
-    if (this.#polling || this.#flushing) return;
-    this.#flushing = true;
-    queueMicrotask(() => {
-      this.#flushing = false;
-      if (this.#working()) this.#flushGuarded();
-    });
-  }
-
-  #retryLater(): void {
-    if (this.#flushing) return;
-    this.#flushing = true;
-    this.#clock.after(RETRY_MS, () => {
-      this.#flushing = false;
-      if (this.#working()) this.#flushGuarded();
-    });
-  }
-
-  #flushGuarded(): void {
-    try {
-      this.#flush();
-    } catch (error) {
-      if (!isRing3Error(error)) throw error;
-      this.#hearEnd();
-    }
-  }
-
-  #working(): boolean {
-    this.#hearEnd();
-    return this.#failure === undefined && !this.#closing.signal.aborted;
-  }
-
-  #checkOpen(): void {
-    this.#hearEnd();
-    if (this.#failure !== undefined) throw this.#failure;
-    if (this.#closing.signal.aborted) throw new Ring3Error("NET_CLOSED", "the stack was closed");
-  }
-
-  /** The device may have ended since the loop, which hears of it with its next turn, or the program looked. */
-  #hearEnd(): void {
-    const { failure } = this.device;
-    if (failure !== undefined && this.#failure === undefined && !this.#closing.signal.aborted) this.#fail(failure);
-  }
-
-  /** Nothing comes and nothing goes any more: whoever waits hears why. */
-  #fail(error: Error): void {
-    if (this.#failure !== undefined) return;
-    this.#failure = error;
-    this.#pinger.failAll(error);
-    for (const endpoint of [...this.#endpoints.values()]) endpoint.fail(error);
-    this.#dhcp?.fail(error);
   }
 
   /** Gives a lease back, closes every endpoint, and lets go of the queue. */
@@ -501,36 +335,14 @@ export class Stack implements AsyncDisposable {
   }
 
   async #finish(): Promise<void> {
-    await this.#giveBack();
-    const closed = new Ring3Error("NET_CLOSED", "the stack was closed");
-    this.#closing.abort(closed);
+    if (this.#life.working) await this.#dhcp?.giveBack();
+    const closed = this.#life.close();
     this.#removed[Symbol.dispose]();
     await this.#loop;
-    for (const endpoint of [...this.#endpoints.values()]) endpoint[Symbol.dispose]();
+    this.#ports.close();
     this.#pinger.failAll(closed);
     this.#dhcp?.fail(closed);
     this.#output[Symbol.dispose]();
     this.#packets[Symbol.dispose]();
-  }
-
-  /**
-   * Tells the server that its lease is free, and stays until that has left: the server may have to be asked for its Ethernet
-   * address first, and who closes the stack closes the device next.
-   */
-  async #giveBack(): Promise<void> {
-    if (!this.#working() || this.#dhcp?.release() !== true) return;
-    const deadline = this.#clock.now() + RELEASE_PATIENCE_MS;
-    this.#flushGuarded();
-    try {
-      const { neighbours, transmit } = this.#output;
-      while (this.#working() && (neighbours.busy || transmit.waiting > 0 || this.#queue.txPending() > 0)) {
-        if (this.#clock.now() >= deadline) return;
-        await sleep(this.#clock, RETRY_MS);
-        this.poll();
-      }
-    } catch (error) {
-      // The device has ended meanwhile: the lease runs out by itself.
-      if (!isRing3Error(error)) throw error;
-    }
   }
 }

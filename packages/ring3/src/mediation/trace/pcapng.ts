@@ -1,11 +1,11 @@
 // A trace as a capture file that Wireshark opens: pcapng with one block per event, of the link type DLT_USER0, which the
-// dissector docs/ring3.lua takes apart. IETF draft-ietf-opsawg-pcapng, sections 4.1 to 4.3; the record is ours, version 1:
-// docs/trace-format.md. Names of registers and fields are in the records, so that the dissector needs no register map.
+// dissector docs/ring3.lua takes apart. The record is ours, version 1: docs/trace-format.md. Names of registers and fields are in the records, so that the dissector needs no register map.
+import { concatenate } from "../../binary/concatenate.ts";
+import { LinkType, pcapngInterface, pcapngPacketBytes, pcapngSection, putPcapngPacket } from "../../binary/pcapng.ts";
 import { type AccessEvent, isAccess, type TraceEvent, type TraceEventType, type TraceSink } from "./event.ts";
 import type { TraceHeader } from "./json-lines.ts";
 import { eventText } from "./text.ts";
 
-const LINKTYPE_USER0 = 147;
 const RECORD_VERSION = 1;
 const FIXED_BYTES = 40;
 
@@ -39,77 +39,17 @@ export class PcapngSink implements TraceSink {
   constructor({ started }: TraceHeader, write: (bytes: Uint8Array) => void) {
     this.#write = write;
     this.#startNs = BigInt(Date.parse(started)) * 1_000_000n;
-    write(sectionHeader());
-    write(interfaceDescription());
+    write(pcapngSection("ring3"));
+    write(pcapngInterface({ linkType: LinkType.USER0, name: "ring3" }));
   }
 
   write(event: TraceEvent): void {
-    this.#write(packet(this.#startNs + BigInt(event.t), record(event)));
+    const bytes = record(event);
+    const block = new Uint8Array(pcapngPacketBytes(bytes.length));
+    putPcapngPacket(block, 0, bytes, 0, bytes.length, bytes.length, this.#startNs + BigInt(event.t));
+    this.#write(block);
   }
 }
-
-// --- Blocks --------------------------------------------------------------------------------------------------------------
-
-function block(type: number, body: Uint8Array): Uint8Array {
-  const padded = Math.ceil(body.length / 4) * 4;
-  const bytes = new Uint8Array(12 + padded);
-  const view = new DataView(bytes.buffer);
-  view.setUint32(0, type, true);
-  view.setUint32(4, bytes.length, true);
-  bytes.set(body, 8);
-  view.setUint32(8 + padded, bytes.length, true);
-  return bytes;
-}
-
-function option(code: number, value: Uint8Array): Uint8Array {
-  const bytes = new Uint8Array(4 + Math.ceil(value.length / 4) * 4);
-  const view = new DataView(bytes.buffer);
-  view.setUint16(0, code, true);
-  view.setUint16(2, value.length, true);
-  bytes.set(value, 4);
-  return bytes;
-}
-
-function join(...parts: readonly Uint8Array[]): Uint8Array {
-  const bytes = new Uint8Array(parts.reduce((size, part) => size + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    bytes.set(part, at);
-    at += part.length;
-  }
-  return bytes;
-}
-
-const END = new Uint8Array(4);
-
-function sectionHeader(): Uint8Array {
-  const fixed = new Uint8Array(16);
-  const view = new DataView(fixed.buffer);
-  view.setUint32(0, 0x1a2b3c4d, true);
-  view.setUint16(4, 1, true);
-  // The section's length is not known.
-  view.setBigUint64(8, 0xffff_ffff_ffff_ffffn, true);
-  return block(0x0a0d0d0a, join(fixed, option(4, text.encode("ring3")), END));
-}
-
-function interfaceDescription(): Uint8Array {
-  const fixed = new Uint8Array(8);
-  new DataView(fixed.buffer).setUint16(0, LINKTYPE_USER0, true);
-  // Times are in units of 10^-9 s.
-  return block(1, join(fixed, option(2, text.encode("ring3")), option(9, Uint8Array.of(9)), END));
-}
-
-function packet(timeNs: bigint, data: Uint8Array): Uint8Array {
-  const fixed = new Uint8Array(20);
-  const view = new DataView(fixed.buffer);
-  view.setUint32(4, Number(timeNs >> 32n), true);
-  view.setUint32(8, Number(timeNs & 0xffff_ffffn), true);
-  view.setUint32(12, data.length, true);
-  view.setUint32(16, data.length, true);
-  return block(6, join(fixed, data));
-}
-
-// --- Records -------------------------------------------------------------------------------------------------------------
 
 /** The fixed part of a record; members that an event does not have are 0. */
 interface Fixed {
@@ -142,7 +82,7 @@ function record(event: TraceEvent): Uint8Array {
   if ("bytes" in event && event.bytes !== undefined) add(Tag.DATA, event.bytes);
   if ("error" in event && event.error !== undefined) add(Tag.ERROR, event.error);
   add(Tag.TEXT, eventText(event, false));
-  return join(fixedPart(event, fixedOf(event)), ...parts);
+  return concatenate([fixedPart(event, fixedOf(event)), ...parts]);
 }
 
 function fixedPart(
