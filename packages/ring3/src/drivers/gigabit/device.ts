@@ -21,17 +21,17 @@ import type {
 } from "../net/device.ts";
 import { PacketPool } from "../net/packet-pool.ts";
 import type { Packets } from "../net/packets.ts";
+import { QueueControl } from "../net/queue-state.ts";
 import { ReceiveWait } from "../net/receive-wait.ts";
 import type { Chip, ChipSetup } from "./chip.ts";
 import { removedError, watchFunction } from "./function-watch.ts";
 import { GigabitInterrupts } from "./interrupts.ts";
 import { GigabitQueue } from "./queue.ts";
 import { allocateQueue, type QueueMemory } from "./queue-memory.ts";
-import { QueueControl, STATE_WORDS, StateWord, signedWords } from "./queue-place.ts";
 import { type Recoverable, Recovery } from "./recovery.ts";
 import { type GigabitSettings, settingsOf } from "./settings.ts";
 import { StallWatch } from "./stall-watch.ts";
-import { openWorkerQueue, type WorkerQueue } from "./worker-queue.ts";
+import { type GigabitWorkerQueue, openWorkerQueue } from "./worker-queue.ts";
 
 /** How often the link and the device's health are looked at. */
 const WATCH_MS = 200;
@@ -58,7 +58,7 @@ export class GigabitDevice implements NetDevice {
   readonly #interrupts: GigabitInterrupts;
   readonly #mode: ReceiveMode;
   readonly #own: OwnQueue[] = [];
-  readonly #workers: Map<number, WorkerQueue> = new Map();
+  readonly #workers: Map<number, GigabitWorkerQueue> = new Map();
   #listening: Disposable | undefined;
   readonly #ownPool: boolean;
   readonly #recovery: Recovery;
@@ -422,14 +422,10 @@ export class GigabitDevice implements NetDevice {
 
   /** Stops the device and every queue, and waits until workers have let go of theirs. */
   async #quiesce(): Promise<void> {
-    for (const { queue } of this.#own) this.#control(queue.place.state, QueueControl.STOPPED);
+    for (const { queue } of this.#own) queue.control(QueueControl.STOPPED);
     for (const worker of this.#workers.values()) worker.freeze();
     this.#touch(() => this.#chip.stop());
     for (const worker of this.#workers.values()) await worker.quiesced(this.#settings.clock);
-  }
-
-  #control(state: number, value: number): void {
-    Atomics.store(signedWords(this.#fn.dma.arena, state, STATE_WORDS), StateWord.CONTROL, value);
   }
 
   async #letGo(): Promise<void> {
@@ -451,7 +447,7 @@ export class GigabitDevice implements NetDevice {
     this.#listening?.[Symbol.dispose]();
     this.#watch?.[Symbol.dispose]();
     for (const { queue, wait } of this.#own) {
-      this.#control(queue.place.state, QueueControl.ENDED);
+      queue.control(QueueControl.ENDED);
       wait.end(error);
     }
     for (const worker of this.#workers.values()) worker.end();
