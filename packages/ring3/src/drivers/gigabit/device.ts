@@ -170,7 +170,7 @@ export class GigabitDevice extends NetDriver<GigabitQueue, ChipSetup> {
     const buffers = options.buffers ?? poolBuffers(1, ringEntries);
     const pool = { buffers, bufferBytes: this.pool.bufferBytes, headroom: this.pool.headroom };
     const shape = { index, entries: ringEntries };
-    const worker = openWorkerQueue(this.fn, this.#chip, pool, shape, async (closed) => {
+    const worker = openWorkerQueue(this.fn, this.#chip, this.clock, pool, shape, async (closed) => {
       this.#workers.delete(closed.index);
       if (this.failure !== undefined) return;
       touch(() => {
@@ -220,7 +220,7 @@ export class GigabitDevice extends NetDriver<GigabitQueue, ChipSetup> {
     for (const queue of this.queues) queue.control(QueueControl.STOPPED);
     for (const worker of this.#workers.values()) worker.freeze();
     touch(() => this.#chip.stop());
-    for (const worker of this.#workers.values()) await worker.quiesced(this.clock);
+    for (const worker of this.#workers.values()) await worker.quiesced();
   }
 
   protected endQueues(): void {

@@ -1,6 +1,7 @@
 // Gigabit queues in worker threads: what the general ones need to know of the controller.
 import type { Arena } from "../../memory/arena.ts";
 import type { PciFunction } from "../../pci/function.ts";
+import type { Clock } from "../clock.ts";
 import type { AttachedNetQueue, NetQueueHandle } from "../net/device.ts";
 import type { PacketPoolOptions } from "../net/packet-pool.ts";
 import { AttachedRingQueue, type RingQueueHandle, WorkerQueue } from "../net/worker-queue.ts";
@@ -15,6 +16,7 @@ export type GigabitWorkerQueue = WorkerQueue<QueueMemory>;
 export function openWorkerQueue(
   fn: PciFunction,
   chip: Chip,
+  clock: Clock,
   pool: PacketPoolOptions,
   shape: { readonly index: number; readonly entries: number },
   close: (queue: GigabitWorkerQueue) => Promise<void>,
@@ -24,6 +26,7 @@ export function openWorkerQueue(
     address: fn.identity.address,
     arena: fn.dma.arena,
     registers: chip.registers,
+    clock,
     pool,
     allocate: (its) => allocateQueue(fn, chip, its, shape),
     close,

@@ -40,6 +40,7 @@ export interface WorkerQueueOptions<Memory extends WorkerQueueMemory> {
   readonly address: string;
   readonly arena: Arena;
   readonly registers: Registers;
+  readonly clock: Clock;
   readonly pool: PacketPoolOptions;
   readonly allocate: (pool: PacketPool) => Memory;
   /** Takes the queue from the device. */
@@ -52,11 +53,12 @@ export class WorkerQueue<Memory extends WorkerQueueMemory = WorkerQueueMemory> i
   readonly #handle: RingQueueHandle;
   readonly #owned: Disposable;
   readonly #words: Int32Array<SharedArrayBuffer>;
+  readonly #clock: Clock;
   readonly #close: (queue: WorkerQueue<Memory>) => Promise<void>;
   #closed = false;
 
   private constructor(
-    { arena, close }: WorkerQueueOptions<Memory>,
+    { arena, clock, close }: WorkerQueueOptions<Memory>,
     memory: Memory,
     owned: Disposable,
     handle: RingQueueHandle,
@@ -66,6 +68,7 @@ export class WorkerQueue<Memory extends WorkerQueueMemory = WorkerQueueMemory> i
     this.#owned = owned;
     this.#handle = handle;
     this.#words = new Int32Array(arena.buffer as SharedArrayBuffer, memory.place.state, QUEUE_WORDS);
+    this.#clock = clock;
     this.#close = close;
   }
 
@@ -125,7 +128,8 @@ export class WorkerQueue<Memory extends WorkerQueueMemory = WorkerQueueMemory> i
   }
 
   /** Resolves once the worker is in no burst, or is taken for dead. */
-  async quiesced(clock: Clock): Promise<void> {
+  async quiesced(): Promise<void> {
+    const clock = this.#clock;
     const deadline = clock.now() + BURST_TIMEOUT_MS;
     while (Atomics.load(this.#words, BUSY) !== 0 && clock.now() < deadline) await sleep(clock, 1);
   }
@@ -134,6 +138,7 @@ export class WorkerQueue<Memory extends WorkerQueueMemory = WorkerQueueMemory> i
     if (this.#closed) return;
     this.#closed = true;
     this.end();
+    await this.quiesced();
     await this.#close(this);
     this.memory.unmap();
     // A worker that has the queue may be at work on its packets: their memory is theirs until it lets go.

@@ -6,15 +6,25 @@ import { ETHERNET_HEADER_BYTES, VLAN_TAG_BYTES } from "../../specs/ethernet/inde
 import { Feature, NetFeature } from "../../specs/virtio/features.ts";
 import { IsrStatus, VIRTIO_DEVICE_ID_BASE, VIRTIO_VENDOR_ID, VirtioDeviceId } from "../../specs/virtio/registers.ts";
 import { type Clock, systemClock } from "../clock.ts";
-import type { NetCapabilities, NetDeviceOptions, NetStatistics, NetWorkerQueue, ReceiveMode } from "../net/device.ts";
+import type {
+  NetCapabilities,
+  NetDeviceOptions,
+  NetStatistics,
+  NetWorkerQueue,
+  NetWorkerQueueOptions,
+  ReceiveMode,
+} from "../net/device.ts";
 import { NetDriver } from "../net/driver.ts";
 import { touch } from "../net/function-watch.ts";
+import { poolBuffers } from "../net/settings.ts";
 import type { NetSetup } from "../net/setup.ts";
 import { NO_STATISTICS, queueTotals } from "../net/statistics.ts";
 import { ControlQueue } from "./control-queue.ts";
-import { NET_HEADER_BYTES, VirtioNetQueue } from "./net-queue.ts";
+import type { VirtioNetQueue } from "./net-queue.ts";
 import { NetConfiguration, NetFilters, wantedFeatures } from "./net-setup.ts";
-import { PairMemory } from "./pair-memory.ts";
+import type { RingShape } from "./pair-memory.ts";
+import { PairSet, type VirtioWorkerQueue } from "./pair-set.ts";
+import { PairFeature } from "./queue-place.ts";
 import { VirtioTransport } from "./transport.ts";
 
 export interface VirtioNetDriverOptions extends NetDeviceOptions {
@@ -40,31 +50,32 @@ const BROKEN_WINDOW_MS = 10_000;
 export class VirtioNetDriver extends NetDriver<VirtioNetQueue, NetSetup> {
   readonly driver = "virtio-net";
   protected readonly setup: NetSetup;
-  readonly #mayPack: boolean;
+  readonly #shape: RingShape;
+  readonly #pairs: PairSet;
   readonly #transport: VirtioTransport;
   readonly #configuration: NetConfiguration;
   readonly #broken: number[] = [];
-  #mapping: Disposable | undefined;
-  /** The pool's first byte as the device sees it. */
-  #poolIova = 0;
-  #memory: PairMemory[] = [];
   #control: ControlQueue | undefined;
   #filters: NetFilters;
   #maxPairs = 1;
   #deviceMtu = 65_535;
-  #entries = 0;
-  #packed = false;
 
-  private constructor(fn: PciFunction, transport: VirtioTransport, options: VirtioNetDriverOptions) {
+  private constructor(
+    fn: PciFunction,
+    transport: VirtioTransport,
+    shapeFor: (ringEntries: number) => RingShape,
+    options: VirtioNetDriverOptions,
+  ) {
     super(fn, options, { queues: { least: 1, most: 0x8000 }, ringEntries: RING_ENTRIES, patient: false });
-    if (this.pool.headroom < NET_HEADER_BYTES) {
-      throw new Ring3Error(
-        "NET_INVALID",
-        `virtio puts ${NET_HEADER_BYTES} bytes before each frame, and the pool has a headroom of ${this.pool.headroom}`,
-      );
-    }
-    this.#mayPack = options.packed !== false;
     this.#transport = transport;
+    this.#shape = shapeFor(this.settings.ringEntries);
+    const emit = options.loops !== "typescript";
+    this.#pairs = new PairSet(fn, transport, {
+      shape: this.#shape,
+      emit,
+      clock: this.clock,
+      ended: () => this.endError,
+    });
     this.#configuration = new NetConfiguration(transport);
     this.#filters = new NetFilters(transport, undefined);
     this.setup = { mac: undefined, mtu: this.settings.mtu, filter: {}, multicast: [], vlans: undefined };
@@ -81,18 +92,15 @@ export class VirtioNetDriver extends NetDriver<VirtioNetQueue, NetSetup> {
       throw new Ring3Error("WRONG_DEVICE", `${address} is ${ids}, no modern virtio network device (1af4:1041)`);
     }
     const transport = new VirtioTransport(fn, options.clock ?? systemClock);
-    const driver = new VirtioNetDriver(fn, transport, options);
+    // After a reset the device says how large its queues can be.
+    await transport.reset();
+    const driver = new VirtioNetDriver(fn, transport, (entries) => shapeOf(transport, entries, options), options);
     await driver.life.start();
     return driver;
   }
 
-  protected makeQueue(index: number): VirtioNetQueue {
-    if (this.#mapping === undefined) {
-      const mapping = this.pool.map(this.fn.dma);
-      this.#mapping = mapping;
-      this.#poolIova = mapping.iova;
-    }
-    return new VirtioNetQueue(index, this.pool, () => this.endError);
+  protected makeQueue(): VirtioNetQueue {
+    return this.#pairs.add(this.pool);
   }
 
   /** Section 3.1.1. */
@@ -100,76 +108,40 @@ export class VirtioNetDriver extends NetDriver<VirtioNetQueue, NetSetup> {
     const transport = this.#transport;
     const { negotiated } = transport;
     await transport.reset();
-    for (const queue of this.queues) queue.empty();
+    this.#pairs.empty();
     this.interrupts.open();
-    transport.negotiate(wantedFeatures(this.setup, this.#mayPack));
-    const packed = negotiated.has(Feature.RING_PACKED);
+    const packed = this.#shape.kind === "packed";
+    transport.negotiate(wantedFeatures(this.setup, packed));
+    if (packed !== negotiated.has(Feature.RING_PACKED)) {
+      throw new Ring3Error("VIRTIO_PROTOCOL", `${this.address} does not offer packed rings any more`);
+    }
     this.#maxPairs = this.#configuration.maxPairs();
     this.#deviceMtu = this.#configuration.maxMtu();
-    const pairs = this.queues.length;
-    if (pairs > this.#maxPairs) {
-      throw new Ring3Error("NET_NO_QUEUE", `${this.address} has ${this.#maxPairs} pairs of queues, not ${pairs}`);
-    }
     if (negotiated.has(NetFeature.MQ) && !negotiated.has(NetFeature.CTRL_VQ)) {
       throw new Ring3Error(
         "VIRTIO_PROTOCOL",
         `${this.address} has several queues and no control queue to switch them on`,
       );
     }
-    const rings = this.#makeRings(pairs, packed);
+    this.#pairs.prepare(this.#maxPairs);
     this.#makeControl(packed);
     const msix = this.interrupts.kind === "msix";
     transport.configVector(msix ? this.interrupts.otherVector : undefined);
-    for (const [index, { receive, transmit }] of rings.entries()) {
-      const vector = msix ? this.interrupts.vectorOf(index) : undefined;
-      transport.enableQueue(2 * index, this.#entries, receive.addresses, vector);
-      transport.enableQueue(2 * index + 1, this.#entries, transmit.addresses, undefined);
-    }
+    this.#pairs.enable((pair) => (msix ? this.interrupts.vectorOf(pair) : undefined));
     this.#control?.enable();
-    const notify = transport.notifyRegisters;
-    const places = rings.map((_, index) => [transport.notifyOffset(2 * index), transport.notifyOffset(2 * index + 1)]);
     transport.driverOk();
     this.#filters = new NetFilters(transport, this.#control);
-    await this.#filters.applyPairs(pairs);
+    await this.#filters.applyPairs(this.#pairs.inUse);
     await this.#filters.apply(this.setup);
-    for (const [index, queue] of this.queues.entries()) {
-      const { receive, transmit } = rings[index] as (typeof rings)[number];
-      const [receiveNotify = 0, transmitNotify = 0] = places[index] ?? [];
-      queue.start({
-        index,
-        pool: this.pool,
-        poolIova: this.#poolIova,
-        receive,
-        transmit,
-        notify,
-        receiveNotify,
-        transmitNotify,
-        mergeable: negotiated.has(NetFeature.MRG_RXBUF),
-        checksum: negotiated.has(NetFeature.CSUM),
-        frameBytes: Math.min(this.pool.room, this.#deviceMtu + ETHERNET_HEADER_BYTES + VLAN_TAG_BYTES),
-      });
-    }
+    this.#pairs.start({
+      features:
+        (negotiated.has(Feature.EVENT_IDX) ? PairFeature.EVENT_INDEX : 0) |
+        (negotiated.has(NetFeature.MRG_RXBUF) ? PairFeature.MERGEABLE : 0) |
+        (negotiated.has(NetFeature.CSUM) ? PairFeature.CHECKSUM : 0),
+      frameBytes: Math.min(this.pool.room, this.#deviceMtu + ETHERNET_HEADER_BYTES + VLAN_TAG_BYTES),
+    });
     this.setLink(this.#configuration.link());
     return this.#configuration.mac();
-  }
-
-  /** Memory for the rings, of the size that both sides take; made once, unless the device comes back another. */
-  #makeRings(pairs: number, packed: boolean): ReturnType<PairMemory["rings"]>[] {
-    let entries = this.settings.ringEntries;
-    for (let index = 0; index < 2 * pairs; index++) {
-      const size = this.#transport.queueSize(index);
-      if (size === 0) throw new Ring3Error("VIRTIO_PROTOCOL", `${this.address} has no queue ${index}`);
-      entries = Math.min(entries, size);
-    }
-    if (!packed) entries = 2 ** Math.floor(Math.log2(entries));
-    if (entries !== this.#entries || packed !== this.#packed || this.#memory.length !== pairs) {
-      for (const memory of this.#memory.splice(0)) memory[Symbol.dispose]();
-      this.#entries = entries;
-      this.#packed = packed;
-      for (let pair = 0; pair < pairs; pair++) this.#memory.push(new PairMemory(this.fn, entries, packed));
-    }
-    const eventIndex = this.#transport.negotiated.has(Feature.EVENT_IDX);
-    return this.#memory.map((memory) => memory.rings(eventIndex));
   }
 
   #makeControl(packed: boolean): void {
@@ -195,7 +167,7 @@ export class VirtioNetDriver extends NetDriver<VirtioNetQueue, NetSetup> {
       vlanOffload: false,
       vlanFilter: this.#transport.offered().has(NetFeature.CTRL_VLAN),
       promiscuous: true,
-      receiveSteering: this.queues.length > 1,
+      receiveSteering: this.#pairs.inUse > 1,
     };
   }
 
@@ -210,10 +182,17 @@ export class VirtioNetDriver extends NetDriver<VirtioNetQueue, NetSetup> {
     readonly ring: "split" | "packed";
     readonly ringEntries: number;
     readonly resets: number;
+    /** Whether the burst loops are emitted. */
+    readonly emitted: boolean;
   } {
-    const ring = this.#packed ? "packed" : "split";
-    const { kind } = this.interrupts;
-    return { interrupts: kind, receiveMode: this.mode, ring, ringEntries: this.#entries, resets: this.life.resets };
+    return {
+      interrupts: this.interrupts.kind,
+      receiveMode: this.mode,
+      ring: this.#shape.kind,
+      ringEntries: this.#shape.size,
+      resets: this.life.resets,
+      emitted: this.queues.every((queue) => queue.emitted),
+    };
   }
 
   /** The device counts nothing itself. */
@@ -274,10 +253,36 @@ export class VirtioNetDriver extends NetDriver<VirtioNetQueue, NetSetup> {
     }
   }
 
-  /** Queues here take notifications by the registers of this thread; see `queues` for several of them. */
-  openWorkerQueue(): Promise<NetWorkerQueue> {
-    const message = `queues of ${this.address} belong to the thread that opened it: start it with more \`queues\``;
-    return Promise.reject(new Ring3Error("NOT_SUPPORTED", message));
+  // --- Queues of workers ---------------------------------------------------------------------------------------------
+
+  /** Where the device was not given enough rings at its start it is reset; and so it is when a worker's queue is closed. */
+  async openWorkerQueue(options: NetWorkerQueueOptions = {}): Promise<NetWorkerQueue> {
+    await this.life.settled();
+    const buffers = options.buffers ?? poolBuffers(1, this.#shape.size);
+    const pool = { buffers, bufferBytes: this.pool.bufferBytes, headroom: this.pool.headroom };
+    const { queue, ready } = this.#pairs.open(this.driver, this.#maxPairs, pool, async () => {
+      // The device lets go of a queue's buffers, and of its place among the first, in a reset only.
+      if (this.failure === undefined) await this.life.recover("a worker's queue was closed");
+    });
+    try {
+      if (ready) await this.#use(queue);
+      else await this.life.restart("a queue was opened for a worker");
+      return queue;
+    } catch (error) {
+      await queue[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  /** Has a device that knows the queue's rings use them; where the device is reset meanwhile, that does it. */
+  async #use(queue: VirtioWorkerQueue): Promise<void> {
+    try {
+      await this.#filters.applyPairs(this.#pairs.inUse);
+    } catch (error) {
+      if (this.life.well) throw error;
+    }
+    if (this.life.well) this.#pairs.renew(queue);
+    else await this.life.settled();
   }
 
   // --- What happens to the device ------------------------------------------------------------------------------------
@@ -291,8 +296,7 @@ export class VirtioNetDriver extends NetDriver<VirtioNetQueue, NetSetup> {
       else if (health === "reset") problem = "somebody reset the device";
       else this.setLink(this.#configuration.link());
     });
-    const broken = this.queues.find((queue) => queue.problem !== undefined);
-    if (broken !== undefined) problem = `queue ${broken.index}: the device ${broken.problem}`;
+    problem = this.#pairs.problem() ?? problem;
     if (problem === undefined || !this.#isTooMuch()) return problem;
     const often = `${BROKEN_LIMIT} times within ${BROKEN_WINDOW_MS / 1000} s`;
     const message = `${this.address} had to be reset ${often}; the last reason: ${problem}`;
@@ -309,23 +313,27 @@ export class VirtioNetDriver extends NetDriver<VirtioNetQueue, NetSetup> {
   }
 
   protected quiesce(): Promise<void> {
-    for (const queue of this.queues) queue.stop("stopped");
-    return Promise.resolve();
+    return this.#pairs.quiesce();
   }
 
   protected endQueues(): void {
-    for (const queue of this.queues) queue.stop("ended");
+    this.#pairs.end();
   }
 
   protected stopDevice(): Promise<void> {
     return this.#transport.reset();
   }
 
-  protected release(): Promise<void> {
-    for (const queue of this.queues) queue.empty();
-    for (const memory of this.#memory.splice(0)) touch(() => memory[Symbol.dispose]());
+  protected async release(): Promise<void> {
+    await this.#pairs.release();
     touch(() => this.#control?.[Symbol.dispose]());
-    touch(() => this.#mapping?.[Symbol.dispose]());
-    return Promise.resolve();
   }
+}
+
+/** The rings that a device that was reset takes: packed where it can, and not larger than its first pair's. */
+function shapeOf(transport: VirtioTransport, entries: number, { packed }: VirtioNetDriverOptions): RingShape {
+  const most = Math.min(entries, transport.queueSize(0), transport.queueSize(1));
+  if (most === 0) throw new Ring3Error("VIRTIO_PROTOCOL", `${transport.address} has no pair of queues`);
+  if (packed !== false && transport.offered().has(Feature.RING_PACKED)) return { kind: "packed", size: most };
+  return { kind: "split", size: 2 ** Math.floor(Math.log2(most)) };
 }
