@@ -369,7 +369,11 @@ for (const kind of KINDS) {
           for (const step of steps) {
             const results = [typescript, emitted].map((made) => {
               const result = outcome(() => run(made, step));
-              return { result, notified: made.notifications(), problems: [made.receive.problem, made.transmit.problem] };
+              return {
+                result,
+                notified: made.notifications(),
+                problems: [made.receive.problem, made.transmit.problem],
+              };
             });
             assert.deepEqual(results[1], results[0]);
             assert.deepEqual(emitted.snapshot(), typescript.snapshot());
