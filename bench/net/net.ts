@@ -6,7 +6,7 @@ import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Forwarder } from "../../packages/ring3/src/drivers/gigabit/forwarder.ts";
+import { Forwarder } from "../../packages/ring3/src/drivers/net/forwarder.ts";
 import { GigabitQueue } from "../../packages/ring3/src/drivers/gigabit/queue.ts";
 import { privateBytes, type QueuePlace } from "../../packages/ring3/src/drivers/gigabit/queue-place.ts";
 import { PacketPool, POOL_STACK_WORD } from "../../packages/ring3/src/drivers/net/packet-pool.ts";

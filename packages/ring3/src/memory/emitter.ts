@@ -57,9 +57,12 @@ export class Body {
   }
 
   /**
-   * An atomic store of 32 bits: whoever loads the value sees everything that was stored before. For memory, never for
-   * registers: on x86 it is an exchange.
+   * An atomic store of 16 or 32 bits: whoever loads the value sees everything that was stored before, and no later load comes
+   * before it. For memory, never for registers: on x86 it is an exchange.
    */
+  publish16(address: Operand<"i32">, value: Operand<"i32">, offset = 0): void {
+    this.code.push(...codeOf("i32", address), ...codeOf("i32", value), 0xfe, 0x1a, 1, ...unsigned(offset));
+  }
   publish32(address: Operand<"i32">, value: Operand<"i32">, offset = 0): void {
     this.code.push(...codeOf("i32", address), ...codeOf("i32", value), 0xfe, 0x17, 2, ...unsigned(offset));
   }

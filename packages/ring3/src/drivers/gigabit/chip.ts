@@ -1,15 +1,12 @@
-// What each controller does its own way; the rest of a driver is in device.ts.
+// What each controller does its own way; the rest of a driver is in device.ts, and in net/driver.ts what all network drivers do alike.
 import type { Registers } from "../../memory/registers.ts";
-import type { LinkState, NetCapabilities, NetStatistics, ReceiveModeFilter } from "../net/device.ts";
+import type { LinkState, NetCapabilities, NetStatistics } from "../net/device.ts";
+import type { InterruptKind, InterruptSource } from "../net/interrupts.ts";
+import type { NetSetup } from "../net/setup.ts";
 import type { DescriptorFormat } from "./queue-place.ts";
 
 /** How a controller is to be set up; what the program may change while it runs is set up again after a reset. */
-export interface ChipSetup {
-  mac: Uint8Array | undefined;
-  mtu: number;
-  filter: ReceiveModeFilter;
-  multicast: readonly Uint8Array[];
-  vlans: readonly number[] | undefined;
+export interface ChipSetup extends NetSetup {
   readonly vlanStripping: boolean;
   /** Queues over which received packets are spread. */
   steered: readonly number[];
@@ -19,7 +16,7 @@ export interface ChipSetup {
 
 /** What is known of the interrupts when the chip is set up. */
 export interface ChipInterrupts {
-  readonly kind: "msix" | "msi" | "intx" | "none";
+  readonly kind: InterruptKind;
   /** The MSI-X vector of a queue, `undefined` where nobody waits for it; and that of everything else. */
   vectorOf(queue: number): number | undefined;
   readonly otherVector: number;
@@ -36,7 +33,7 @@ export interface RingAddresses {
 /** `reset`: the controller lost what it was told, by itself or by its parent. `absent`: registers read all ones. */
 export type Health = "well" | "reset" | "absent";
 
-export interface Chip {
+export interface Chip extends InterruptSource {
   readonly driver: string;
   readonly format: DescriptorFormat;
   readonly registers: Registers;
@@ -63,13 +60,9 @@ export interface Chip {
   stop(): void;
   /** Lets one interrupt come for the queue. */
   arm(queue: number): void;
-  /** The queue's interrupt came: none more until `arm`. */
-  quiet(queue: number): void;
-  /** The one interrupt of MSI or INTx, or the MSI-X vector of everything else, came. */
-  acknowledge(): { readonly receive: boolean };
   link(): LinkState;
   health(): Health;
-  applyMac(mac: Uint8Array, setup: ChipSetup): Promise<void>;
+  applyMac(mac: Uint8Array): Promise<void>;
   /** Asks whoever decides for another MTU, before the device is set up anew for it. */
   applyMtu(mtu: number): Promise<void>;
   applyFilter(setup: ChipSetup): Promise<void>;

@@ -5,6 +5,7 @@ import type { Local } from "../../memory/emitter-value.ts";
 import { ReceiveStatus, ReceiveWriteBack } from "../../specs/gigabit/descriptors.ts";
 import { POOL_STACK_WORD } from "../net/packet-pool.ts";
 import { PacketFlag } from "../net/packets.ts";
+import { QueueWord } from "../net/queue-state.ts";
 import {
   add,
   addWide,
@@ -15,7 +16,7 @@ import {
   stateOf,
   type Words,
   word,
-} from "./emitted-words.ts";
+} from "../net/emitted-words.ts";
 import { damagedMask, LEAST_FRAME_BYTES, type QueuePlace, StateWord, slotOffsets } from "./queue-place.ts";
 
 const { PLACE, LENGTH, FLAGS, OFFLOAD } = PacketOffset;
@@ -86,8 +87,8 @@ export function receive(body: Body, place: QueuePlace, tail: number, locals: Rec
           () => {
             body.if(
               status.and(damaged),
-              () => add(body, stateOf(place, StateWord.RX_ERRORS), 1),
-              () => add(body, stateOf(place, StateWord.RX_LENGTH_ERRORS), 1),
+              () => add(body, stateOf(place, QueueWord.RX_ERRORS), 1),
+              () => add(body, stateOf(place, QueueWord.RX_LENGTH_ERRORS), 1),
             );
             body.set(expected, EOP);
           },
@@ -97,7 +98,7 @@ export function receive(body: Body, place: QueuePlace, tail: number, locals: Rec
       },
       () => {
         body.if(free.not(), () => {
-          add(body, stateOf(place, StateWord.RX_NO_BUFFER), 1);
+          add(body, stateOf(place, QueueWord.RX_NO_BUFFER), 1);
           body.leave(loop);
         });
         body.store32(packets, locals.place, PLACE);
@@ -120,8 +121,8 @@ export function receive(body: Body, place: QueuePlace, tail: number, locals: Rec
     body.store32(stateOffset, free);
     body.store32(stateOf(place, StateWord.RX_SKIP), expected.shr(31));
     body.store32(stateOf(place, StateWord.RX_HEAD), head);
-    add(body, stateOf(place, StateWord.RX_PACKETS), taken);
-    addWide(body, stateOf(place, StateWord.RX_BYTES_LOW), bytes);
+    add(body, stateOf(place, QueueWord.RX_PACKETS), taken);
+    addWide(body, stateOf(place, QueueWord.RX_BYTES_LOW), bytes);
     body.if(head.not(), () => body.set(head, entries));
     body.store32(tail, head.sub(1));
   });

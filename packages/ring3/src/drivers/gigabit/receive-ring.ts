@@ -12,16 +12,8 @@ import type { Registers } from "../../memory/registers.ts";
 import { DESCRIPTOR_BYTES, ReceiveRead, ReceiveStatus, ReceiveWriteBack } from "../../specs/gigabit/descriptors.ts";
 import { POOL_STACK_WORD } from "../net/packet-pool.ts";
 import { PACKET_WORDS, PacketFlag, type Packets, PacketWord } from "../net/packets.ts";
-import {
-  damagedMask,
-  LEAST_FRAME_BYTES,
-  type QueuePlace,
-  ringTail,
-  STATE_WORDS,
-  StateWord,
-  signedWords,
-  slotOffsets,
-} from "./queue-place.ts";
+import { addBytes, QUEUE_WORDS, QueueWord, signedWords } from "../net/queue-state.ts";
+import { damagedMask, LEAST_FRAME_BYTES, type QueuePlace, ringTail, StateWord, slotOffsets } from "./queue-place.ts";
 
 // Constants of this module, which V8 folds into the code as it does not with imported ones.
 const { DD, EOP } = ReceiveStatus;
@@ -30,7 +22,8 @@ const [ADDRESS_LOW, ADDRESS_HIGH] = [ReceiveRead.ADDRESS_LOW, ReceiveRead.ADDRES
 const SHIFT = Math.log2(DESCRIPTOR_BYTES / 4);
 const LEAST = LEAST_FRAME_BYTES;
 const STACK = POOL_STACK_WORD;
-const { RX_HEAD, RX_SKIP, RX_PACKETS, RX_ERRORS, RX_LENGTH_ERRORS, RX_NO_BUFFER } = StateWord;
+const { RX_HEAD, RX_SKIP } = StateWord;
+const { RX_PACKETS, RX_ERRORS, RX_LENGTH_ERRORS, RX_NO_BUFFER } = QueueWord;
 /** VP, L4CS and IPCS are flags as they stand; L4E and IPE are once they are shifted to L4_BAD and IPV4_BAD. */
 const PLAIN_FLAGS = PacketFlag.VLAN | PacketFlag.L4_CHECKED | PacketFlag.IPV4_CHECKED;
 const BAD_FLAGS = PacketFlag.L4_BAD | PacketFlag.IPV4_BAD;
@@ -51,7 +44,7 @@ export class ReceiveRing {
     this.#place = place;
     this.#descriptors = signedWords(arena, place.receive, (entries * DESCRIPTOR_BYTES) / 4);
     this.#slots = signedWords(arena, slotOffsets(place).receive, entries);
-    this.#state = signedWords(arena, place.state, STATE_WORDS);
+    this.#state = signedWords(arena, place.state, QUEUE_WORDS);
     this.#pool = signedWords(arena, place.pool.stateOffset, STACK + place.pool.buffers);
     this.#registers = registers;
     this.#damaged = damagedMask(format);
@@ -161,18 +154,11 @@ export class ReceiveRing {
     pool[0] = free;
     state[RX_SKIP] = skip;
     state[RX_PACKETS] = (state[RX_PACKETS] as number) + taken;
-    addBytes(state, StateWord.RX_BYTES_LOW, bytes);
+    addBytes(state, QueueWord.RX_BYTES_LOW, bytes);
     if (taken + dropped > 0) {
       state[RX_HEAD] = head;
       ringTail(this.#registers, receiveTail, head === 0 ? entries - 1 : head - 1);
     }
     return taken;
   }
-}
-
-/** Adds to a counter of two words. */
-export function addBytes(state: Int32Array, low: number, bytes: number): void {
-  const sum = ((state[low] as number) >>> 0) + bytes;
-  state[low] = sum;
-  if (sum >= 2 ** 32) state[low + 1] = (state[low + 1] as number) + 1;
 }

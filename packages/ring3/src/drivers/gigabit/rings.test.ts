@@ -5,11 +5,13 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { FakeGigabitRing } from "../../../../../tests/fakes/fake-gigabit-ring.ts";
 import { Arena } from "../../memory/arena.ts";
+import { type EmittedBursts, emittedBursts } from "../net/burst-emitted.ts";
+import { Forwarder } from "../net/forwarder.ts";
 import { offloadWord, PACKET_WORDS, PacketFlag, Packets, PacketWord } from "../net/packets.ts";
-import { type EmittedBursts, emittedBursts } from "./burst-emitted.ts";
-import { Forwarder } from "./forwarder.ts";
+import { QueueWord } from "../net/queue-state.ts";
+import { gigabitBurstCode } from "./burst-code.ts";
 import { GigabitQueue } from "./queue.ts";
-import { type DescriptorFormat, StateWord } from "./queue-place.ts";
+import type { DescriptorFormat } from "./queue-place.ts";
 import { ReceiveRing } from "./receive-ring.ts";
 import { TransmitRing } from "./transmit-ring.ts";
 
@@ -32,7 +34,10 @@ class Bench implements Disposable {
     this.packets = new Packets(arena, 64);
     const base = window.arenaOffset;
     if (kind === "emitted") {
-      this.#emitted = emittedBursts(arena, place, base + place.receiveTail, base + place.transmitTail);
+      this.#emitted = emittedBursts(
+        arena,
+        gigabitBurstCode(place, base + place.receiveTail, base + place.transmitTail),
+      );
     }
     assert.ok(this.receiveRing.fill());
     this.transmitRing.clear();
@@ -85,7 +90,7 @@ for (const format of FORMATS) {
         }
       }
       assert.ok(seen > 100);
-      assert.equal(device.state[StateWord.RX_PACKETS], seen);
+      assert.equal(device.state[QueueWord.RX_PACKETS], seen);
       assert.equal(device.pool.free, device.pool.buffers - device.place.entries);
     });
 
@@ -186,7 +191,7 @@ for (const format of FORMATS) {
       bench.set(4, device.pool.bytes.length, 60);
       bench.set(5, -256, 60);
       assert.equal(bench.transmit(6), 6);
-      assert.equal(device.state[StateWord.TX_ERRORS], 5);
+      assert.equal(device.state[QueueWord.TX_ERRORS], 5);
       assert.equal(device.send().length, 1);
       bench.transmitRing.clean();
       assert.equal(device.pool.free, device.pool.buffers - device.place.entries);
@@ -227,7 +232,7 @@ for (const format of FORMATS) {
       assert.equal(bench.receive(10), 1);
       assert.deepEqual(Uint8Array.from(device.pool.frame(bench.packets, 0)), bytes);
       const { state } = device;
-      assert.deepEqual([state[StateWord.RX_ERRORS], state[StateWord.RX_LENGTH_ERRORS]], [2, 5]);
+      assert.deepEqual([state[QueueWord.RX_ERRORS], state[QueueWord.RX_LENGTH_ERRORS]], [2, 5]);
       assert.equal(device.receivable, 15);
       assert.equal(device.pool.free, device.pool.buffers - device.place.entries - 1);
     });
@@ -238,7 +243,7 @@ for (const format of FORMATS) {
       for (let i = 0; i < 5; i++) device.receive(frame(i, 60));
       assert.equal(bench.receive(8), 2);
       assert.equal(bench.receive(8), 0);
-      assert.equal(device.state[StateWord.RX_NO_BUFFER], 2);
+      assert.equal(device.state[QueueWord.RX_NO_BUFFER], 2);
       device.pool.giveAll(bench.packets, 2);
       assert.equal(bench.receive(8), 2);
       assert.deepEqual(Uint8Array.from(device.pool.frame(bench.packets, 0)), frame(2, 60));
@@ -252,7 +257,7 @@ for (const format of FORMATS) {
       // Whatever the driver writes, the device says damaged: the words are those of a device that writes all the time.
       for (let i = 0; i < 16; i++) device.report(i, frame(0, 14), 0xffff_ffff);
       assert.equal(bench.receive(64), 0);
-      assert.equal(device.state[StateWord.RX_ERRORS], 16);
+      assert.equal(device.state[QueueWord.RX_ERRORS], 16);
     }
   });
 

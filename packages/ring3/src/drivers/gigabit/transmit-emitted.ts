@@ -5,6 +5,7 @@ import type { Local, Value } from "../../memory/emitter-value.ts";
 import { ContextCommand, TransmitCommand, TransmitStatus, TransmitWord } from "../../specs/gigabit/descriptors.ts";
 import { POOL_STACK_WORD } from "../net/packet-pool.ts";
 import { PacketFlag, TRANSMIT_FLAGS } from "../net/packets.ts";
+import { QueueWord } from "../net/queue-state.ts";
 import {
   add,
   addWide,
@@ -15,7 +16,7 @@ import {
   stateOf,
   type Words,
   word,
-} from "./emitted-words.ts";
+} from "../net/emitted-words.ts";
 import { LEAST_FRAME_BYTES, type QueuePlace, SEGMENT_PACKETS, StateWord, slotOffsets } from "./queue-place.ts";
 import { dataCommand } from "./transmit-ring.ts";
 
@@ -102,10 +103,10 @@ export function transmit(body: Body, place: QueuePlace, tailRegister: number, lo
   body.if(taken.ne(refused), () => {
     body.store32(stateOf(place, StateWord.TX_TAIL), tail);
     body.store32(
-      stateOf(place, StateWord.TX_PACKETS),
-      body.own32(stateOf(place, StateWord.TX_PACKETS)).add(taken.sub(refused)),
+      stateOf(place, QueueWord.TX_PACKETS),
+      body.own32(stateOf(place, QueueWord.TX_PACKETS)).add(taken.sub(refused)),
     );
-    addWide(body, stateOf(place, StateWord.TX_BYTES_LOW), bytes);
+    addWide(body, stateOf(place, QueueWord.TX_BYTES_LOW), bytes);
     body.store32(tailRegister, tail);
   });
 }
@@ -130,7 +131,7 @@ export function room(
 /** Drops a packet that no frame can be, and gives its buffer back where it is one. */
 function refuse(body: Body, place: QueuePlace, locals: Words<"place" | "unused" | "refused">): void {
   const { buffers, bufferBytes, stateOffset } = place.pool;
-  add(body, stateOf(place, StateWord.TX_ERRORS), 1);
+  add(body, stateOf(place, QueueWord.TX_ERRORS), 1);
   body.set(locals.refused, locals.refused.add(1));
   body.if(locals.place.lt(buffers * bufferBytes), () => {
     body.set(locals.unused, body.own32(stateOffset));

@@ -17,19 +17,17 @@ import {
 } from "../../specs/gigabit/descriptors.ts";
 import { POOL_STACK_WORD } from "../net/packet-pool.ts";
 import { PACKET_WORDS, PacketFlag, type Packets, PacketWord, TRANSMIT_FLAGS } from "../net/packets.ts";
+import { addBytes, QUEUE_WORDS, QueueWord, signedWords } from "../net/queue-state.ts";
 import {
   type DescriptorFormat,
   LEAST_FRAME_BYTES,
   type QueuePlace,
   ringTail,
   SEGMENT_PACKETS,
-  STATE_WORDS,
   StateWord,
-  signedWords,
   slotOffsets,
   TRANSMIT_SLOT_WORDS,
 } from "./queue-place.ts";
-import { addBytes } from "./receive-ring.ts";
 
 const { ADDRESS_LOW, ADDRESS_HIGH, COMMAND, STATUS } = TransmitWord;
 const { RS, VLE, DEXT } = TransmitCommand;
@@ -38,7 +36,8 @@ const SHIFT = Math.log2(DESCRIPTOR_BYTES / 4);
 const LEAST = LEAST_FRAME_BYTES;
 const STACK = POOL_STACK_WORD;
 const OFFLOADS = TRANSMIT_FLAGS;
-const { TX_TAIL, TX_CLEAN, TX_PACKETS, TX_ERRORS, TX_OFFLOAD, TX_FLAGS } = StateWord;
+const { TX_TAIL, TX_CLEAN, TX_OFFLOAD, TX_FLAGS } = StateWord;
+const { TX_PACKETS, TX_ERRORS } = QueueWord;
 
 /** COMMAND of every data descriptor, without length, RS and VLE. */
 export function dataCommand(format: DescriptorFormat): number {
@@ -60,7 +59,7 @@ export class TransmitRing {
     this.#place = place;
     this.#descriptors = signedWords(arena, place.transmit, (entries * DESCRIPTOR_BYTES) / 4);
     this.#slots = signedWords(arena, slotOffsets(place).transmit, entries * TRANSMIT_SLOT_WORDS);
-    this.#state = signedWords(arena, place.state, STATE_WORDS);
+    this.#state = signedWords(arena, place.state, QUEUE_WORDS);
     this.#pool = signedWords(arena, place.pool.stateOffset, STACK + place.pool.buffers);
     this.#registers = registers;
     this.#command = dataCommand(place.format);
@@ -187,7 +186,7 @@ export class TransmitRing {
     if (sent > 0) {
       state[TX_TAIL] = tail;
       state[TX_PACKETS] = (state[TX_PACKETS] as number) + sent;
-      addBytes(state, StateWord.TX_BYTES_LOW, bytes);
+      addBytes(state, QueueWord.TX_BYTES_LOW, bytes);
       ringTail(this.#registers, transmitTail, tail);
     }
     return taken;

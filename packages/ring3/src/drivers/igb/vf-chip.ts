@@ -12,6 +12,7 @@ import type { Chip, ChipInterrupts, ChipSetup, Health, RingAddresses } from "../
 import { GigabitMac, queueBases } from "../gigabit/mac.ts";
 import type { LinkState, NetStatistics } from "../net/device.ts";
 import { enableIgbQueue, IGB_OVERHEAD_BYTES } from "./chip.ts";
+import { isStationMac, randomMac } from "../net/setup.ts";
 import { Mailbox, macWords } from "./mailbox.ts";
 
 const LARGEST_FRAME = 9216;
@@ -40,7 +41,7 @@ export class IgbVfChip implements Chip {
   readonly #mailbox: Mailbox;
   readonly #counters: Map<string, { last: number; sum: number }> = new Map();
   /** A random address, administered locally, for as long as the driver runs. */
-  readonly #chosen: Uint8Array = randomAddress();
+  readonly #chosen: Uint8Array = randomMac();
   #address: Uint8Array = this.#chosen;
   #vlans: readonly number[] = [];
   #lost = false;
@@ -72,9 +73,8 @@ export class IgbVfChip implements Chip {
     const answer = await this.#mailbox.ask("be reset", [MailboxMessage.RESET]);
     const [, low = 0, high = 0] = answer ?? [];
     const given = Uint8Array.from([low, low >>> 8, low >>> 16, low >>> 24, high, high >>> 8]);
-    const usable = ((given[0] as number) & 1) === 0 && given.some((byte) => byte !== 0);
     // Where nobody has chosen an address it is ours to choose, as the kernel's drivers do.
-    if (answer === undefined || !usable) await this.applyMac(this.#chosen);
+    if (answer === undefined || !isStationMac(given)) await this.applyMac(this.#chosen);
     else this.#address = given;
     this.#lost = false;
     this.#vlans = [];
@@ -258,10 +258,4 @@ export class IgbVfChip implements Chip {
       device: Object.fromEntries([...this.#counters].map(([name, { sum }]) => [name, sum])),
     };
   }
-}
-
-function randomAddress(): Uint8Array {
-  const address = crypto.getRandomValues(new Uint8Array(6));
-  address[0] = ((address[0] as number) & 0xfc) | 2;
-  return address;
 }

@@ -16,6 +16,8 @@ export type {
   ReceiveModeFilter,
   ReceiveWaitOptions,
 } from "./device.ts";
+export type { PassingPacket } from "./burst-emitted.ts";
+export { Forwarder } from "./forwarder.ts";
 export { attachNetQueue, openNetDevice } from "./open.ts";
 export { PacketPool, type PacketPoolHandle, type PacketPoolOptions, POOL_STACK_WORD } from "./packet-pool.ts";
 export { offloadWord, PACKET_WORDS, PacketFlag, Packets, PacketWord, TRANSMIT_FLAGS } from "./packets.ts";

@@ -46,8 +46,10 @@ const drivers: readonly NetDriver[] = [
     name: "virtio-net",
     ids: [{ vendorId: VIRTIO_VENDOR_ID, deviceId: VIRTIO_DEVICE_ID_BASE + VirtioDeviceId.NET }],
     start: async (fn, options) => await (await import("../virtio/net-driver.ts")).VirtioNetDriver.start(fn, options),
-    attach: (handle) =>
-      Promise.reject(new Ring3Error("NOT_SUPPORTED", `queues of ${handle.address} cannot be used by other threads`)),
+    attach: async (handle, arena) => {
+      const { attachVirtioQueue } = await import("../virtio/worker-queue.ts");
+      return attachVirtioQueue(handle, arena);
+    },
   },
 ];
 

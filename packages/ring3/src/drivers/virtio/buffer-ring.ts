@@ -1,48 +1,115 @@
 // A virtqueue as a driver of packets uses it: every buffer is one descriptor, and comes back with a token that the driver gave.
-// Split and packed rings are two classes of one shape. Hard about both: the device writes while we read and may say anything,
-// so each word is read once, and an identifier counts only while its buffer is with the device.
-import type { QueueAddresses } from "./transport.ts";
+// Split and packed rings are two classes of one shape, and the reference of the emitted loops, with which they share all words.
+// Hard about both: the device writes while we read and may say anything, so each word is read once, and an identifier counts
+// only while its buffer is with the device.
+import type { Arena } from "../../memory/arena.ts";
+import { signedWords } from "../net/queue-state.ts";
+import { RingProblem, type RingPlace, ringTables, RingWord, ringWords } from "./queue-place.ts";
 
-/** Where a ring lies: one zeroed run of memory, as words and for the device. */
-export interface RingPlace {
-  readonly size: number;
-  readonly words: Uint32Array;
-  readonly halfwords: Uint16Array;
-  readonly iova: number;
-  /** Whether the event index was negotiated. */
-  readonly eventIndex: boolean;
-}
+// Constants of this module, which V8 folds into the code as it does not with imported ones.
+const { FREE, TAKEN, PROBLEM, VALUE, MOST, EVENT_INDEX, LIMIT } = RingWord;
 
-export interface BufferRing {
+export abstract class BufferRing {
   readonly size: number;
-  readonly addresses: QueueAddresses;
-  /** Buffers that can be put. */
-  readonly free: number;
-  /** What the device did that it must not, in words; from then on {@link take} gives nothing. */
-  readonly problem: string | undefined;
   /** Bytes that the device wrote to the buffer that was taken last. */
-  readonly length: number;
+  length = 0;
+  protected readonly state: Int32Array;
+  protected readonly tokens: Int32Array;
+  protected readonly identifiers: Int32Array;
+
+  constructor(arena: Arena, place: RingPlace) {
+    const { size } = place;
+    const { tokens, identifiers } = ringTables(place);
+    this.size = size;
+    this.state = ringWords(arena, place);
+    this.tokens = signedWords(arena, tokens, size);
+    this.identifiers = signedWords(arena, identifiers, size);
+  }
+
+  /** An empty ring. `limit`: bytes of each buffer for the device to write, 0 where it only reads. Its memory is zero. */
+  start(eventIndex: boolean, limit: number): void {
+    const { size, state } = this;
+    state.fill(0);
+    state[FREE] = size;
+    state[EVENT_INDEX] = eventIndex ? 1 : 0;
+    state[LIMIT] = limit;
+    this.tokens.fill(-1);
+    for (let i = 0; i < size; i++) this.identifiers[i] = size - 1 - i;
+  }
+
+  /** Buffers that can be put. */
+  get free(): number {
+    return this.state[FREE] as number;
+  }
+
+  /** Buffers that the device has. */
+  get held(): number {
+    return this.size - this.free;
+  }
+
+  /** Bytes of each buffer that the device may write. */
+  get limit(): number {
+    return this.state[LIMIT] as number;
+  }
+
   /** Whether a buffer has come back: one load, safe to spin on. */
-  readonly ready: boolean;
+  abstract readonly ready: boolean;
   /**
-   * Puts a buffer of `length` bytes; `token` is not negative. There must be a free one. The device sees it at
-   * {@link publish}.
+   * Puts a buffer; `length` is what the device reads, or the ring's limit. `token` is not negative. There must be a free one. The
+   * device sees it at {@link publish}.
    */
-  put(iova: number, length: number, deviceWrites: boolean, token: number): void;
+  abstract put(iova: number, length: number, token: number): void;
   /** Shows the device what was put; whether it wants to be notified. */
-  publish(): boolean;
-  /** The token of a buffer that came back, -1 where there is none. */
-  take(): number;
+  abstract publish(): boolean;
+  /**
+   * The token of a buffer that came back; -1 where there is none, and from then on where the device broke the rules
+   * ({@link ringProblem}).
+   */
+  abstract take(): number;
   /** Asks for one interrupt when the next buffer comes back. */
-  arm(): void;
+  abstract arm(): void;
   /** Asks for no interrupts. */
-  disarm(): void;
-  /** Calls `give` with every token that the device has; the ring is empty afterwards. The device must not use it any more. */
-  drain(give: (token: number) => void): void;
+  abstract disarm(): void;
+
+  /** Gives back a buffer's identifier. */
+  protected release(id: number): void {
+    const free = this.state[FREE] as number;
+    this.tokens[id] = -1;
+    this.identifiers[free] = id;
+    this.state[FREE] = free + 1;
+  }
+
+  protected refuse(problem: number, value: number, most: number): -1 {
+    this.state[PROBLEM] = problem;
+    this.state[VALUE] = value;
+    this.state[MOST] = most;
+    return -1;
+  }
+
+  /** Calls `give` with every token that the device has; the ring is not used again before its start. */
+  drain(give: (token: number) => void): void {
+    for (const token of this.tokens) if (token >= 0) give(token);
+    this.tokens.fill(-1);
+  }
+
+  /** Where the next buffer is taken. */
+  protected get taken(): number {
+    return this.state[TAKEN] as number;
+  }
 }
 
-/** Orders our stores before our later loads: any locked operation does. */
-const fenceWord: Int32Array = new Int32Array(1);
-export function fence(): void {
-  Atomics.add(fenceWord, 0, 1);
+/** What the device did with a ring that it must not, in words; any thread may ask. */
+export function ringProblem(arena: Arena, place: RingPlace): string | undefined {
+  const state = ringWords(arena, place);
+  const problem = Atomics.load(state, PROBLEM);
+  const [value, most] = [VALUE, MOST].map((word) => (state[word] as number) >>> 0);
+  switch (problem) {
+    case RingProblem.IDENTIFIER:
+      return `gave back buffer ${value}, which it does not have`;
+    case RingProblem.LENGTH:
+      return `wrote ${value} bytes to a buffer of ${most}`;
+    case RingProblem.INDEX:
+      return `says that it used ${value} buffers, where it has ${most}`;
+  }
+  return undefined;
 }

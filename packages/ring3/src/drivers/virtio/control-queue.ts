@@ -11,9 +11,8 @@ import {
 } from "../../specs/virtio/rings.ts";
 import { NetControlAck } from "../../specs/virtio/structs.ts";
 import { type Clock, sleep } from "../clock.ts";
-import { fence } from "./buffer-ring.ts";
-import { PackedRing, packedRingBytes } from "./packed-ring.ts";
-import { SplitRing, splitRingBytes } from "./split-ring.ts";
+import { packedAddresses, packedRingBytes } from "./packed-ring.ts";
+import { splitAddresses, splitRingBytes } from "./split-ring.ts";
 import type { QueueAddresses, VirtioTransport } from "./transport.ts";
 
 const PAGE = 4096;
@@ -61,8 +60,7 @@ export class ControlQueue implements Disposable {
     this.#halfwords = arena.halfwords(arenaOffset, bytes / 2);
     this.#command = this.#buffer.bytes.subarray(commandAt, commandAt + PAGE);
     this.#commandIova = iova + commandAt;
-    const place = { size: this.#size, words: this.#words, halfwords: this.#halfwords, iova, eventIndex: false };
-    this.#addresses = (packed ? new PackedRing(place) : new SplitRing(place)).addresses;
+    this.#addresses = (packed ? packedAddresses : splitAddresses)(this.#size, iova);
   }
 
   /** Tells the device the queue, empty. */
@@ -155,3 +153,9 @@ export class ControlQueue implements Disposable {
 }
 
 const NOTHING: Uint8Array = new Uint8Array(0);
+
+/** Orders our stores before the notification: any locked operation does. */
+const fenceWord: Int32Array = new Int32Array(1);
+function fence(): void {
+  Atomics.add(fenceWord, 0, 1);
+}

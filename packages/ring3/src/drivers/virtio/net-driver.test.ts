@@ -44,6 +44,8 @@ const WAYS: VirtioNetDriverOptions[] = [
   { packed: false, interrupts: "intx" },
   { packed: true, interrupts: "none" },
   { packed: false, interrupts: "none", ringEntries: 4 },
+  { packed: true, interrupts: "msix", loops: "typescript" },
+  { packed: false, interrupts: "none", loops: "typescript" },
 ];
 
 for (const way of WAYS) {
@@ -52,6 +54,7 @@ for (const way of WAYS) {
     await using a = await nic(wires, "a", way);
     await using b = await nic(wires, "b", way);
     assert.equal(a.driver.operation.ring, way.packed === true ? "packed" : "split");
+    assert.equal(a.driver.operation.emitted, way.loops !== "typescript");
     assert.ok((await a.driver.waitForLink()).up);
     await using left = await Stack.start(a.driver, { address: "192.0.2.1/24" });
     await using right = await Stack.start(b.driver, { address: "192.0.2.2/24" });

@@ -1,18 +1,30 @@
 // A receive and a transmit virtqueue of packets. Every frame lies in one buffer with its virtio header before it, in the pool's
 // headroom, so that a packet is one descriptor either way. Hard about it: the device may say anything, so a length counts only
 // after it was compared, and what is wrong is counted and dropped.
-import { isRing3Error, Ring3Error } from "../../binary/error.ts";
+import { isRing3Error } from "../../binary/error.ts";
+import type { Arena } from "../../memory/arena.ts";
 import type { Registers } from "../../memory/registers.ts";
 import { ETHERNET_HEADER_BYTES, VLAN_TAG_BYTES } from "../../specs/ethernet/index.ts";
 import { NetHeader, NetHeaderFlag } from "../../specs/virtio/structs.ts";
-import type { NetQueue, NetQueueStatistics } from "../net/device.ts";
 import type { PacketPool } from "../net/packet-pool.ts";
 import { PACKET_WORDS, PacketFlag, type Packets, PacketWord, TRANSMIT_FLAGS } from "../net/packets.ts";
-import type { BufferRing } from "./buffer-ring.ts";
+import { addBytes, QueueWord } from "../net/queue-state.ts";
+import { RingQueue } from "../net/ring-queue.ts";
+import { type BufferRing, ringProblem } from "./buffer-ring.ts";
+import { virtioBurstCode } from "./burst-code.ts";
+import { PackedRing } from "./packed-ring.ts";
+import {
+  NET_HEADER_BYTES,
+  PairFeature,
+  PairWord,
+  type RingPlace,
+  RingWord,
+  ringWords,
+  type VirtioQueuePlace,
+} from "./queue-place.ts";
 import { ChecksumOffset, computeIpv4Checksum, computeL4Checksum, insertTag } from "./software-offload.ts";
+import { SplitRing } from "./split-ring.ts";
 
-/** Bytes of the header before each frame. */
-export const NET_HEADER_BYTES: number = NetHeader.size;
 const { NEEDS_CSUM, DATA_VALID } = NetHeaderFlag;
 const HEADER = NET_HEADER_BYTES;
 const LEAST = ETHERNET_HEADER_BYTES;
@@ -20,124 +32,87 @@ const FLAGS_AT = NetHeader.offsets.flags;
 const BUFFERS_AT = NetHeader.offsets.num_buffers;
 const { PLACE, LENGTH, FLAGS, OFFLOAD } = PacketWord;
 const WORDS = PACKET_WORDS;
+const { RX_PACKETS, RX_LENGTH_ERRORS, RX_NO_BUFFER, TX_PACKETS, TX_ERRORS } = QueueWord;
+const { RX_SKIP, FEATURES, FRAME_BYTES, PAIR, RX_NOTIFY_AT, TX_NOTIFY_AT } = PairWord;
+const { NOTIFY } = RingWord;
 
-/** What a queue is made of. */
-export interface NetQueueParts {
-  readonly index: number;
-  readonly pool: PacketPool;
-  /** The pool's first byte as the device sees it. */
-  readonly poolIova: number;
-  readonly receive: BufferRing;
-  readonly transmit: BufferRing;
-  readonly notify: Registers;
-  readonly receiveNotify: number;
-  readonly transmitNotify: number;
-  /** MRG_RXBUF was negotiated: a frame may take several buffers. */
-  readonly mergeable: boolean;
-  /** CSUM was negotiated. */
-  readonly checksum: boolean;
-  /** Most bytes of a frame. */
-  readonly frameBytes: number;
-}
-
-/** `stopped`: the device is being reset, and bursts find nothing. */
-export type QueueState = "running" | "stopped" | "ended";
-
-export class VirtioNetQueue implements NetQueue {
-  readonly index: number;
-  readonly pool: PacketPool;
+export class VirtioNetQueue extends RingQueue {
+  readonly place: VirtioQueuePlace;
   readonly #bytes: Uint8Array;
-  readonly #poolWords: Uint32Array;
-  readonly #ended: () => Error;
-  #parts: NetQueueParts | undefined;
-  #state: QueueState = "stopped";
-  #receiveBytes = 0;
-  /** Buffers of a frame that is being dropped. */
-  #skip = 0;
-  #rxPackets = 0;
-  #rxBytes = 0;
-  #txPackets = 0;
-  #txBytes = 0;
-  #lengthErrors = 0;
-  #noBuffer = 0;
-  #txErrors = 0;
+  readonly #poolWords: Int32Array;
+  readonly #notify: Registers;
+  readonly #receive: BufferRing;
+  readonly #transmit: BufferRing;
+  readonly #receiveWords: Int32Array;
+  readonly #transmitWords: Int32Array;
 
-  /** `ended` gives what bursts throw once the driver has ended. */
-  constructor(index: number, pool: PacketPool, ended: () => Error) {
-    this.index = index;
-    this.pool = pool;
+  /** `notify`: the registers for notifications. `ended` gives what bursts throw once the driver has ended. */
+  constructor(
+    pool: PacketPool,
+    place: VirtioQueuePlace,
+    notify: Registers,
+    options: { readonly emit: boolean; readonly ended: () => Error },
+  ) {
+    const { arena } = pool;
+    const { index, state } = place;
+    super({ index, pool, state, code: options.emit ? virtioBurstCode(place) : undefined, ended: options.ended });
+    this.place = place;
     this.#bytes = pool.bytes;
-    this.#poolWords = pool.arena.words(pool.arenaOffset, pool.bytes.length / 4);
-    this.#ended = ended;
+    this.#poolWords = new Int32Array(arena.buffer, pool.arenaOffset, pool.bytes.length / 4);
+    this.#notify = notify;
+    this.#receive = ringOver(arena, place.receive);
+    this.#transmit = ringOver(arena, place.transmit);
+    this.#receiveWords = ringWords(arena, place.receive);
+    this.#transmitWords = ringWords(arena, place.transmit);
   }
 
-  /** The device has empty queues: fills the one to receive. Throws `NET_INVALID` where the pool has too few buffers. */
-  start(parts: NetQueueParts): void {
-    this.#parts = parts;
-    this.#receiveBytes = Math.min(parts.frameBytes, this.pool.room);
-    this.#skip = 0;
-    this.#state = "running";
-    if (this.pool.free < parts.receive.size) {
-      throw new Ring3Error(
-        "NET_INVALID",
-        `the packet pool has ${this.pool.free} free buffers, and a ring of ${parts.receive.size} needs one for each entry; ` +
-          "make the pool larger or the rings smaller",
-      );
-    }
-    parts.transmit.disarm();
-    parts.receive.disarm();
-    this.#fill(parts);
+  protected override fill(): boolean {
+    const { pool, state } = this;
+    const receive = this.#receive;
+    if (pool.free < receive.size) return false;
+    const eventIndex = ((state[FEATURES] as number) & PairFeature.EVENT_INDEX) !== 0;
+    receive.start(eventIndex, HEADER + Math.min(state[FRAME_BYTES] as number, pool.room));
+    this.#transmit.start(eventIndex, 0);
+    receive.disarm();
+    this.#transmit.disarm();
+    state[RX_SKIP] = 0;
+    this.#refill();
+    return true;
   }
 
-  /** Bursts find nothing from now on, and throw where it is for good. */
-  stop(state: "stopped" | "ended"): void {
-    this.#state = state;
+  protected override show(): void {
+    if (this.#receive.publish()) this.#tell(RX_NOTIFY_AT, 0);
   }
 
-  /** Gives all buffers back to the pool; the device does not use them any more. */
-  empty(): void {
-    const parts = this.#parts;
-    this.#parts = undefined;
-    parts?.receive.drain((place) => this.pool.give(place));
-    parts?.transmit.drain((place) => this.pool.give(place));
+  protected override drain(): void {
+    const give = (place: number): void => this.pool.give(place);
+    this.#receive.drain(give);
+    this.#transmit.drain(give);
   }
 
-  /** What the device did that it must not. */
-  get problem(): string | undefined {
-    const parts = this.#parts;
-    return parts?.receive.problem ?? parts?.transmit.problem;
-  }
-
-  get ready(): boolean {
-    return this.#state === "running" && this.#parts?.receive.ready === true;
+  protected override get received(): boolean {
+    return this.#receive.ready;
   }
 
   /** Asks for an interrupt for the next packet. */
   arm(): void {
-    if (this.#state === "running") this.#parts?.receive.arm();
+    if (this.running) this.#receive.arm();
   }
 
   quiet(): void {
-    if (this.#state === "running") this.#parts?.receive.disarm();
+    if (this.running) this.#receive.disarm();
   }
 
-  #mayRun(packets: Packets | undefined): NetQueueParts | undefined {
-    if (this.#state === "ended") throw this.#ended();
-    if (packets !== undefined && packets.arena !== this.pool.arena) throw foreignPackets();
-    return this.#state === "running" ? this.#parts : undefined;
-  }
-
-  rxBurst(packets: Packets, max: number = packets.capacity): number {
-    const parts = this.#mayRun(packets);
-    if (parts === undefined) return 0;
-    const { receive, mergeable } = parts;
+  protected override receive(packets: Packets, max: number): number {
+    const receive = this.#receive;
+    const { state } = this;
     const { words } = packets;
     const bytes = this.#bytes;
-    const most = max < packets.capacity ? max : packets.capacity;
+    const mergeable = ((state[FEATURES] as number) & PairFeature.MERGEABLE) !== 0;
     let taken = 0;
     let sum = 0;
     // What is dropped counts too, so that a device that sends nothing else does not hold us.
-    for (let looks = receive.size; taken < most && looks > 0; looks--) {
+    for (let looks = receive.size; taken < max && looks > 0; looks--) {
       const place = receive.take();
       if (place < 0) break;
       const length = receive.length - HEADER;
@@ -145,8 +120,8 @@ export class VirtioNetQueue implements NetQueue {
       const buffers = mergeable
         ? (bytes[at + BUFFERS_AT] as number) | ((bytes[at + BUFFERS_AT + 1] as number) << 8)
         : 1;
-      if (this.#skip > 0 || buffers !== 1 || length < LEAST) {
-        this.#drop(place, buffers, receive.size);
+      if (state[RX_SKIP] !== 0 || buffers !== 1 || length < LEAST) {
+        this.#drop(place, buffers);
         continue;
       }
       const flags = bytes[at + FLAGS_AT] as number;
@@ -163,51 +138,55 @@ export class VirtioNetQueue implements NetQueue {
       sum += length;
       taken++;
     }
-    this.#rxPackets += taken;
-    this.#rxBytes += sum;
-    if (receive.free > 0) this.#fill(parts);
+    state[RX_PACKETS] = (state[RX_PACKETS] as number) + taken;
+    addBytes(state, QueueWord.RX_BYTES_LOW, sum);
+    this.#refill();
+    if (receive.publish()) this.#tell(RX_NOTIFY_AT, 0);
     return taken;
   }
 
   /** A frame in several buffers fits in no packet, since each of the first ones is full; one shorter than a header is none. */
-  #drop(place: number, buffers: number, size: number): void {
+  #drop(place: number, buffers: number): void {
+    const { state } = this;
     this.pool.give(place);
-    if (this.#skip > 0) {
-      this.#skip--;
+    const skip = state[RX_SKIP] as number;
+    if (skip > 0) {
+      state[RX_SKIP] = skip - 1;
       return;
     }
-    this.#lengthErrors++;
-    this.#skip = buffers > 1 && buffers <= size ? buffers - 1 : 0;
+    state[RX_LENGTH_ERRORS] = (state[RX_LENGTH_ERRORS] as number) + 1;
+    state[RX_SKIP] = buffers > 1 && buffers <= this.#receive.size ? buffers - 1 : 0;
   }
 
-  #fill(parts: NetQueueParts): void {
-    const { receive, poolIova } = parts;
-    const { pool } = this;
-    const size = HEADER + this.#receiveBytes;
+  /** Puts a buffer wherever there is room for one; the device does not see them yet. */
+  #refill(): void {
+    const { pool, state } = this;
+    const { poolIova } = this.place;
+    const receive = this.#receive;
+    const { limit } = receive;
     for (let left = receive.free; left > 0; left--) {
       const place = pool.take();
       if (place < 0) {
-        this.#noBuffer++;
-        break;
+        state[RX_NO_BUFFER] = (state[RX_NO_BUFFER] as number) + 1;
+        return;
       }
-      receive.put(poolIova + place - HEADER, size, true, place);
+      receive.put(poolIova + place - HEADER, limit, place);
     }
-    if (receive.publish()) this.#notify(parts.notify, parts.receiveNotify, 2 * parts.index);
   }
 
-  txBurst(packets: Packets, count: number, first = 0): number {
-    const parts = this.#mayRun(packets);
-    if (parts === undefined) return 0;
-    const { transmit, poolIova, checksum, frameBytes } = parts;
+  protected override transmit(packets: Packets, count: number, first: number): number {
+    const transmit = this.#transmit;
+    const { poolIova } = this.place;
+    const { state } = this;
     const { words } = packets;
-    const most = first + count <= packets.capacity ? count : packets.capacity - first;
-    if (!(most > 0 && first >= 0)) return 0;
-    if (transmit.free < most) this.#reclaim(transmit);
+    if (transmit.free < count) this.clean();
     const poolWords = this.#poolWords;
+    const frameBytes = state[FRAME_BYTES] as number;
+    const checksum = ((state[FEATURES] as number) & PairFeature.CHECKSUM) !== 0;
     let taken = 0;
     let sent = 0;
     let sum = 0;
-    for (; taken < most && transmit.free > 0; taken++) {
+    for (; taken < count && transmit.free > 0; taken++) {
       const from = (first + taken) * WORDS;
       let place = words[from + PLACE] as number;
       let length = words[from + LENGTH] as number;
@@ -252,13 +231,13 @@ export class VirtioNetQueue implements NetQueue {
         poolWords[(at >>> 2) + 1] = second32;
         poolWords[(at >>> 2) + 2] = third32;
       } else this.#putHeader(at, first32, second32, third32);
-      transmit.put(poolIova + at, HEADER + length, false, place);
+      transmit.put(poolIova + at, HEADER + length, place);
       sum += length;
       sent++;
     }
-    this.#txPackets += sent;
-    this.#txBytes += sum;
-    if (transmit.publish()) this.#notify(parts.notify, parts.transmitNotify, 2 * parts.index + 1);
+    state[TX_PACKETS] = (state[TX_PACKETS] as number) + sent;
+    addBytes(state, QueueWord.TX_BYTES_LOW, sum);
+    if (transmit.publish()) this.#tell(TX_NOTIFY_AT, 1);
     return taken;
   }
 
@@ -271,7 +250,7 @@ export class VirtioNetQueue implements NetQueue {
   }
 
   #refuse(place: number): void {
-    this.#txErrors++;
+    this.state[TX_ERRORS] = (this.state[TX_ERRORS] as number) + 1;
     if (place >= 0 && place < this.#bytes.length) this.pool.give(place);
   }
 
@@ -281,50 +260,47 @@ export class VirtioNetQueue implements NetQueue {
     }
   }
 
-  txPending(): number {
-    const parts = this.#mayRun(undefined);
-    if (parts === undefined) return 0;
-    this.#reclaim(parts.transmit);
-    return parts.transmit.size - parts.transmit.free;
+  protected override clean(): number {
+    const { pool } = this;
+    const transmit = this.#transmit;
+    for (let left = transmit.held; left > 0; left--) {
+      const place = transmit.take();
+      if (place < 0) break;
+      pool.give(place);
+    }
+    return transmit.held;
   }
 
-  #reclaim(transmit: BufferRing): void {
-    const { pool } = this;
-    for (let left = transmit.size - transmit.free; left > 0; left--) {
-      const place = transmit.take();
-      if (place < 0) return;
-      pool.give(place);
+  /** Notifies the device where an emitted loop saw that it wants that. */
+  override settle(): void {
+    if (this.#receiveWords[NOTIFY] !== 0) {
+      this.#receiveWords[NOTIFY] = 0;
+      this.#tell(RX_NOTIFY_AT, 0);
+    }
+    if (this.#transmitWords[NOTIFY] !== 0) {
+      this.#transmitWords[NOTIFY] = 0;
+      this.#tell(TX_NOTIFY_AT, 1);
     }
   }
 
-  #notify(registers: Registers, offset: number, queue: number): void {
+  #tell(offsetWord: number, ofPair: 0 | 1): void {
+    const { state } = this;
     try {
-      registers.write16(offset, queue);
+      this.#notify.write16(state[offsetWord] as number, 2 * (state[PAIR] as number) + ofPair);
     } catch (error) {
       // The registers are gone or off: an event says so.
       if (!isRing3Error(error)) throw error;
     }
   }
-
-  statistics(): NetQueueStatistics {
-    return {
-      rx_packets: this.#rxPackets,
-      rx_bytes: this.#rxBytes,
-      tx_packets: this.#txPackets,
-      tx_bytes: this.#txBytes,
-      rx_errors: 0,
-      rx_length_errors: this.#lengthErrors,
-      rx_no_buffer: this.#noBuffer,
-      tx_errors: this.#txErrors,
-    };
-  }
 }
 
-function foreignPackets(): Ring3Error {
-  return new Ring3Error(
-    "NET_INVALID",
-    "these packets lie in another arena: make them with the arena of the queue's pool",
-  );
+function ringOver(arena: Arena, place: RingPlace): BufferRing {
+  return place.kind === "packed" ? new PackedRing(arena, place) : new SplitRing(arena, place);
+}
+
+/** What the device did with a pair that it must not, in words; any thread may ask. */
+export function pairProblem(arena: Arena, { receive, transmit }: VirtioQueuePlace): string | undefined {
+  return ringProblem(arena, receive) ?? ringProblem(arena, transmit);
 }
 
 /** Whether the headers that the packet names, with the checksum field, lie inside of it. */

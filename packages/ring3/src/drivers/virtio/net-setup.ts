@@ -12,18 +12,10 @@ import {
   NetControlVlan,
   NetStatus,
 } from "../../specs/virtio/structs.ts";
-import type { LinkState, ReceiveModeFilter } from "../net/device.ts";
+import type { LinkState } from "../net/device.ts";
+import { isStationMac, type NetSetup, randomMac } from "../net/setup.ts";
 import { CONTROL_DATA_BYTES, type ControlQueue } from "./control-queue.ts";
 import type { VirtioTransport } from "./transport.ts";
-
-/** What the program wants; kept over resets. */
-export interface NetSetup {
-  mac: Uint8Array | undefined;
-  mtu: number;
-  filter: ReceiveModeFilter;
-  multicast: readonly Uint8Array[];
-  vlans: readonly number[] | undefined;
-}
 
 /** Groups that one command names; with more every group is received. */
 const MAXIMUM_GROUPS: number = Math.floor((CONTROL_DATA_BYTES - 8) / MAC_BYTES);
@@ -67,12 +59,9 @@ export class NetConfiguration {
       const mac = this.#transport.readConfig((registers) =>
         Uint8Array.from({ length: MAC_BYTES }, (_, i) => registers.read8(NetConfig.offsets.mac + i)),
       );
-      if (((mac[0] as number) & 1) === 0 && mac.some((byte) => byte !== 0)) return mac;
+      if (isStationMac(mac)) return mac;
     }
-    const mac = crypto.getRandomValues(new Uint8Array(MAC_BYTES));
-    // A local address of one station.
-    mac[0] = ((mac[0] as number) & 0xfc) | 2;
-    return mac;
+    return randomMac();
   }
 
   /** Pairs of queues that the device has. */

@@ -5,6 +5,8 @@ import { put16 } from "../net/byte-order.ts";
 import { finishSum, sumBytes } from "../net/checksum.ts";
 import { PacketFlag } from "../net/packets.ts";
 
+/** Where an IPv4 header keeps its checksum. */
+export const IPV4_CHECKSUM_AT = 10;
 /** Where the two protocols keep their checksum, from the start of their header. */
 export const ChecksumOffset = { TCP: 16, UDP: 6 } as const;
 
@@ -19,8 +21,8 @@ export function insertTag(bytes: Uint8Array, place: number, tag: number): void {
 /** Computes the checksum of the IPv4 header of `ipBytes` behind an Ethernet header of `ethernetBytes`. */
 export function computeIpv4Checksum(bytes: Uint8Array, place: number, ethernetBytes: number, ipBytes: number): void {
   const at = place + ethernetBytes;
-  put16(bytes, at + 10, 0);
-  put16(bytes, at + 10, finishSum(sumBytes(bytes, at, ipBytes)));
+  put16(bytes, at + IPV4_CHECKSUM_AT, 0);
+  put16(bytes, at + IPV4_CHECKSUM_AT, finishSum(sumBytes(bytes, at, ipBytes)));
 }
 
 /** Completes a checksum that has the pseudo header's sum already, over everything from `start` to the frame's end. */

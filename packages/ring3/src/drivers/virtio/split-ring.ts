@@ -1,7 +1,8 @@
 // The driver's side of a split virtqueue: virtio 1.3, section 2.7.
 //
 //   available: put, in the device's hands        used: back with us
-//      taken ^            used.idx ^           added ^       none is ever more than `size` ahead of the first
+//      taken ^            used.idx ^            next ^       none is ever more than `size` ahead of the first
+import type { Arena } from "../../memory/arena.ts";
 import {
   AVAIL_NO_INTERRUPT,
   AvailHalfword,
@@ -15,15 +16,19 @@ import {
   UsedWord,
   usedBytes,
 } from "../../specs/virtio/rings.ts";
-import { type BufferRing, fence, type RingPlace } from "./buffer-ring.ts";
+import { BufferRing } from "./buffer-ring.ts";
+import { RingProblem, type RingPlace, RingWord } from "./queue-place.ts";
 import type { QueueAddresses } from "./transport.ts";
 
 const WORDS_SHIFT = Math.log2(DESCRIPTOR_BYTES / 4);
 const { ADDRESS_LOW, ADDRESS_HIGH, LENGTH, LAST } = DescriptorWord;
+const { FREE, NEXT, TAKEN, SEEN, PROBLEM, EVENT_INDEX, LIMIT } = RingWord;
+const { WRITE } = DescriptorFlag;
 /** Bit 0 of the used ring's flags: no notifications, please (section 2.7.10). */
-const USED_NO_NOTIFY = 1;
+export const USED_NO_NOTIFY = 1;
 
-function areas(size: number): { readonly avail: number; readonly used: number; readonly bytes: number } {
+/** Byte offsets of the areas behind the descriptors. */
+export function splitAreas(size: number): { readonly avail: number; readonly used: number; readonly bytes: number } {
   const avail = size * DESCRIPTOR_BYTES;
   const alignment = RingAlignment.SPLIT.device;
   // A cache line of its own, since the device writes there.
@@ -33,86 +38,78 @@ function areas(size: number): { readonly avail: number; readonly used: number; r
 
 /** Bytes of a ring of `size` entries, a power of two. */
 export function splitRingBytes(size: number): number {
-  return areas(size).bytes;
+  return splitAreas(size).bytes;
 }
 
-export class SplitRing implements BufferRing {
-  readonly size: number;
-  readonly addresses: QueueAddresses;
-  length = 0;
+/** Where the device finds the areas of a ring at `iova`. */
+export function splitAddresses(size: number, iova: number): QueueAddresses {
+  const { avail, used } = splitAreas(size);
+  return { descriptor: iova, driver: iova + avail, device: iova + used };
+}
+
+export class SplitRing extends BufferRing {
   readonly #mask: number;
-  readonly #eventIndex: boolean;
-  readonly #words: Uint32Array;
+  readonly #words: Int32Array;
   readonly #halfwords: Uint16Array;
   /** Indices of the areas' starts. */
   readonly #avail: number;
   readonly #used: number;
   readonly #usedWords: number;
-  readonly #tokens: Int32Array;
-  readonly #lengths: Uint32Array;
-  /** Identifiers that are free, as a stack. */
-  readonly #ids: Uint16Array;
-  #free: number;
-  #added = 0;
-  #published = 0;
-  #taken = 0;
-  /** The device's index when we last looked. */
-  #seen = 0;
-  #problem: string | undefined;
+  /** Buffers that were put since the last publication. */
+  #fresh = 0;
 
-  constructor({ size, words, halfwords, iova, eventIndex }: RingPlace) {
-    const { avail, used } = areas(size);
-    this.size = size;
-    this.#mask = size - 1;
-    this.#eventIndex = eventIndex;
-    this.#words = words;
-    this.#halfwords = halfwords;
+  constructor(arena: Arena, place: RingPlace) {
+    super(arena, place);
+    const { avail, used, bytes } = splitAreas(place.size);
+    this.#mask = place.size - 1;
+    this.#words = new Int32Array(arena.buffer, place.memory, Math.ceil(bytes / 4));
+    this.#halfwords = arena.halfwords(place.memory, Math.ceil(bytes / 2));
     this.#avail = avail / 2;
     this.#used = used / 2;
     this.#usedWords = used / 4;
-    this.addresses = { descriptor: iova, driver: iova + avail, device: iova + used };
-    this.#tokens = new Int32Array(size).fill(-1);
-    this.#lengths = new Uint32Array(size);
-    this.#ids = Uint16Array.from({ length: size }, (_, i) => size - 1 - i);
-    this.#free = size;
   }
 
-  get free(): number {
-    return this.#free;
-  }
-
-  get problem(): string | undefined {
-    return this.#problem;
+  override start(eventIndex: boolean, limit: number): void {
+    super.start(eventIndex, limit);
+    this.#fresh = 0;
   }
 
   get ready(): boolean {
-    if (this.#problem !== undefined) return false;
-    return this.#taken !== this.#seen || Atomics.load(this.#halfwords, this.#used + UsedHalfword.INDEX) !== this.#taken;
+    const { state } = this;
+    if (state[PROBLEM] !== 0) return false;
+    return (
+      state[TAKEN] !== state[SEEN] || Atomics.load(this.#halfwords, this.#used + UsedHalfword.INDEX) !== state[TAKEN]
+    );
   }
 
-  put(iova: number, length: number, deviceWrites: boolean, token: number): void {
-    const id = this.#ids[--this.#free] as number;
+  put(iova: number, length: number, token: number): void {
+    const { state } = this;
+    const free = (state[FREE] as number) - 1;
+    const id = this.identifiers[free] as number;
     const words = this.#words;
     const at = id << WORDS_SHIFT;
     words[at + ADDRESS_LOW] = iova;
     words[at + ADDRESS_HIGH] = iova / 2 ** 32;
     words[at + LENGTH] = length;
-    words[at + LAST] = deviceWrites ? DescriptorFlag.WRITE : 0;
-    this.#tokens[id] = token;
-    this.#lengths[id] = deviceWrites ? length : 0;
-    this.#halfwords[this.#avail + AvailHalfword.RING + (this.#added & this.#mask)] = id;
-    this.#added = (this.#added + 1) & 0xffff;
+    words[at + LAST] = state[LIMIT] === 0 ? 0 : WRITE;
+    this.tokens[id] = token;
+    const next = state[NEXT] as number;
+    this.#halfwords[this.#avail + AvailHalfword.RING + (next & this.#mask)] = id;
+    state[FREE] = free;
+    state[NEXT] = (next + 1) & 0xffff;
+    this.#fresh++;
   }
 
   publish(): boolean {
-    const before = this.#published;
-    const after = this.#added;
-    if (before === after) return false;
+    if (this.#fresh === 0) return false;
+    const { state } = this;
     const halfwords = this.#halfwords;
-    halfwords[this.#avail + AvailHalfword.INDEX] = after;
-    this.#published = after;
-    fence();
-    if (this.#eventIndex) {
+    const after = state[NEXT] as number;
+    const before = (after - this.#fresh) & 0xffff;
+    this.#fresh = 0;
+    // An exchange, which keeps the look at what the device wants behind it.
+    Atomics.store(halfwords, this.#avail + AvailHalfword.INDEX, after);
+    if (state[EVENT_INDEX] !== 0) {
       const event = this.#used + 2 * UsedWord.RING + 2 * UsedWord.ENTRY * this.size;
       return eventPassed(Atomics.load(halfwords, event), after, before);
     }
@@ -120,57 +117,52 @@ export class SplitRing implements BufferRing {
   }
 
   take(): number {
-    const taken = this.#taken;
-    if (taken === this.#seen && !this.#look()) return -1;
+    const { state } = this;
+    const taken = state[TAKEN] as number;
+    if (taken === state[SEEN] && !this.#look(taken)) return -1;
     const at = this.#usedWords + UsedWord.RING + UsedWord.ENTRY * (taken & this.#mask);
-    const id = this.#words[at + UsedWord.ID] as number;
-    const token = id < this.size ? (this.#tokens[id] as number) : -1;
-    const limit = token < 0 ? 0 : (this.#lengths[id] as number);
+    const id = (this.#words[at + UsedWord.ID] as number) >>> 0;
+    const token = id < this.size ? (this.tokens[id] as number) : -1;
+    if (token < 0) return this.#end(RingProblem.IDENTIFIER, id, 0);
+    const limit = state[LIMIT] as number;
     // Of a buffer that the device only reads the length says nothing, and devices differ in what they write there.
-    const length = limit === 0 ? 0 : (this.#words[at + UsedWord.LENGTH] as number);
-    if (token < 0 || length > limit) return this.#refuse(id, length, token);
-    this.#tokens[id] = -1;
-    this.#ids[this.#free++] = id;
-    this.#taken = (taken + 1) & 0xffff;
+    const length = limit === 0 ? 0 : (this.#words[at + UsedWord.LENGTH] as number) >>> 0;
+    if (length > limit) return this.#end(RingProblem.LENGTH, length, limit);
+    this.release(id);
+    state[TAKEN] = (taken + 1) & 0xffff;
     this.length = length;
     return token;
   }
 
-  #look(): boolean {
-    if (this.#problem !== undefined) return false;
+  #look(taken: number): boolean {
+    const { state } = this;
+    if (state[PROBLEM] !== 0) return false;
     const seen = Atomics.load(this.#halfwords, this.#used + UsedHalfword.INDEX);
-    if (((seen - this.#taken) & 0xffff) > this.size - this.#free) {
-      this.#problem = `says that it used ${(seen - this.#taken) & 0xffff} buffers, where it has ${this.size - this.#free}`;
+    const count = (seen - taken) & 0xffff;
+    if (count > this.held) {
+      this.refuse(RingProblem.INDEX, count, this.held);
       return false;
     }
-    this.#seen = seen;
-    return seen !== this.#taken;
+    state[SEEN] = seen;
+    return count !== 0;
   }
 
-  #refuse(id: number, length: number, token: number): -1 {
-    this.#problem =
-      token < 0
-        ? `gave back buffer ${id}, which it does not have`
-        : `wrote ${length} bytes to a buffer of ${this.#lengths[id]}`;
-    this.#seen = this.#taken;
-    return -1;
+  #end(problem: number, value: number, most: number): -1 {
+    this.state[SEEN] = this.taken;
+    return this.refuse(problem, value, most);
   }
 
   arm(): void {
     const halfwords = this.#halfwords;
-    if (this.#eventIndex) halfwords[this.#avail + AvailHalfword.RING + this.size] = this.#taken;
-    else halfwords[this.#avail + AvailHalfword.FLAGS] = 0;
-    fence();
+    // Exchanges, since whoever arms looks again afterwards.
+    if (this.state[EVENT_INDEX] !== 0) {
+      Atomics.store(halfwords, this.#avail + AvailHalfword.RING + this.size, this.taken);
+    } else Atomics.store(halfwords, this.#avail + AvailHalfword.FLAGS, 0);
   }
 
   disarm(): void {
     // With the event index: an event that the device has passed long ago, and passes again after 65,535 buffers.
-    if (this.#eventIndex) this.#halfwords[this.#avail + AvailHalfword.RING + this.size] = this.#taken - 1;
-    else this.#halfwords[this.#avail + AvailHalfword.FLAGS] = AVAIL_NO_INTERRUPT;
-  }
-
-  drain(give: (token: number) => void): void {
-    for (const token of this.#tokens) if (token >= 0) give(token);
-    this.#tokens.fill(-1);
+    const at = this.#avail + (this.state[EVENT_INDEX] === 0 ? AvailHalfword.FLAGS : AvailHalfword.RING + this.size);
+    this.#halfwords[at] = this.state[EVENT_INDEX] === 0 ? AVAIL_NO_INTERRUPT : this.taken - 1;
   }
 }

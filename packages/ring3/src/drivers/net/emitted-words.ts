@@ -1,8 +1,7 @@
 // What the emitted loops have in common: the words of a queue and of packets as addresses.
 import type { Body } from "../../memory/emitter.ts";
-import type { Local } from "../../memory/emitter-value.ts";
-import { PACKET_WORDS, PacketWord } from "../net/packets.ts";
-import type { QueuePlace } from "./queue-place.ts";
+import type { Local, Operand } from "../../memory/emitter-value.ts";
+import { PACKET_WORDS, PacketWord } from "./packets.ts";
 
 /** The byte offset of a word. */
 export const word = (index: number): number => 4 * index;
@@ -19,11 +18,11 @@ export const PACKET_SHIFT: number = Math.log2(PACKET_BYTES);
 export type Words<Name extends string> = { readonly [K in Name]: Local<"i32"> };
 
 /** The state word's address. */
-export function stateOf({ state }: QueuePlace, index: number): number {
+export function stateOf({ state }: { readonly state: number }, index: number): number {
   return state + word(index);
 }
 
-export function add(body: Body, address: number, value: Local<"i32"> | number): void {
+export function add(body: Body, address: number, value: Operand<"i32">): void {
   body.store32(address, body.own32(address).add(value));
 }
 
@@ -33,7 +32,7 @@ export function addWide(body: Body, address: number, value: Local<"i32">): void 
 }
 
 /** Goes on to the next index of a ring. */
-export function advance(body: Body, { entries }: QueuePlace, index: Local<"i32">): void {
+export function advance(body: Body, { entries }: { readonly entries: number }, index: Local<"i32">): void {
   body.set(index, index.add(1));
   body.if(index.eq(entries), () => body.set(index, 0));
 }

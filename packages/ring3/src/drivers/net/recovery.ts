@@ -62,9 +62,7 @@ export class Recovery {
       } catch (error) {
         if (device.over) return false;
         if (!device.patient && ++failed > RETRIES) {
-          await device.failed(
-            isRing3Error(error) ? error : new Ring3Error("NET_FAILED", String(error), { cause: error }),
-          );
+          await device.failed(asRing3Error(error));
           return false;
         }
         try {
@@ -76,4 +74,9 @@ export class Recovery {
       if (device.over) return false;
     }
   }
+}
+
+/** What a driver ends with: errors that are no `Ring3Error` as `NET_FAILED`. */
+export function asRing3Error(error: unknown): Ring3Error {
+  return isRing3Error(error) ? error : new Ring3Error("NET_FAILED", String(error), { cause: error });
 }

@@ -3,17 +3,17 @@
 import { Ring3Error } from "../../binary/error.ts";
 import type { ArenaRange } from "../../memory/arena.ts";
 import type { Body } from "../../memory/emitter.ts";
-import type { NetQueue } from "../net/device.ts";
-import { Packets } from "../net/packets.ts";
 import { emittedForward, type PassingPacket } from "./burst-emitted.ts";
-import { GigabitQueue } from "./queue.ts";
+import type { NetQueue } from "./device.ts";
+import { Packets } from "./packets.ts";
+import { RingQueue } from "./ring-queue.ts";
 
 /**
  * Receives from one queue, runs a program over each packet, and sends to another; none is dropped here.
  *
  * @example
- * import { Forwarder, IgbDriver } from "ring3/igb";
- * await using device = await IgbDriver.start(fn);
+ * import { Forwarder, openNetDevice } from "ring3/net";
+ * await using device = await openNetDevice(fn);
  * const [queue] = device.queues;
  * if (queue === undefined) throw new Error("no queue");
  * // Sends everything back with the sender's first byte changed.
@@ -21,8 +21,8 @@ import { GigabitQueue } from "./queue.ts";
  * for (;;) if (echo.forward() === 0) await device.receivable(0);
  */
 export class Forwarder implements Disposable {
-  readonly #from: GigabitQueue;
-  readonly #to: GigabitQueue;
+  readonly #from: RingQueue;
+  readonly #to: RingQueue;
   readonly #packets: Packets;
   readonly #left: Int32Array;
   readonly #range: ArenaRange;
@@ -34,11 +34,11 @@ export class Forwarder implements Disposable {
    * the arena. Throws `NOT_SUPPORTED` where loops cannot be emitted, `NET_INVALID` where the two queues have different pools.
    */
   constructor(from: NetQueue, to: NetQueue, burst: number, each: (body: Body, packet: PassingPacket) => void) {
-    if (!(from instanceof GigabitQueue && to instanceof GigabitQueue && from.emitted && to.emitted)) {
+    const rings = from instanceof RingQueue && to instanceof RingQueue;
+    if (!(rings && from.code !== undefined && to.code !== undefined)) {
       throw new Ring3Error(
         "NOT_SUPPORTED",
-        "packets are forwarded in one loop only between gigabit queues of this thread whose loops are emitted; use rxBurst " +
-          "and txBurst",
+        "packets are forwarded in one loop only between queues of this thread whose loops are emitted; use rxBurst and txBurst",
       );
     }
     if (from.pool !== to.pool) {
@@ -54,10 +54,8 @@ export class Forwarder implements Disposable {
     this.#range = arena.reserve(64, 64);
     this.#left = new Int32Array(arena.buffer, this.#range.offset, 1);
     const place = {
-      from: from.place,
-      to: to.place,
-      receiveTail: (from.registers.arenaOffset ?? 0) + from.place.receiveTail,
-      transmitTail: (to.registers.arenaOffset ?? 0) + to.place.transmitTail,
+      from: from.code,
+      to: to.code,
       packets: this.#packets.arenaOffset,
       left: this.#range.offset,
     };
@@ -71,7 +69,11 @@ export class Forwarder implements Disposable {
   forward(max: number = this.#packets.capacity): number {
     if (!(this.#from.usable && this.#to.usable)) return 0;
     if (this.#left[0] !== 0 && !this.#sendRest()) return 0;
-    this.#received = this.#forward(max < this.#packets.capacity ? max : this.#packets.capacity);
+    const most = max < this.#packets.capacity ? max : this.#packets.capacity;
+    if (!(most > 0)) return 0;
+    this.#received = this.#forward(most);
+    this.#from.settle();
+    this.#to.settle();
     return this.#received;
   }
 

@@ -23,11 +23,9 @@ export function watchFunction(fn: PciFunction, answers: FunctionAnswers): Dispos
   stack.defer(() => gone.removeEventListener("abort", onGone));
   /** The function may have lost its bus mastery as well. */
   const recover = (reason: string): void => {
-    try {
+    touch(() => {
       fn.busMaster = true;
-    } catch (error) {
-      if (!isRing3Error(error)) throw error;
-    }
+    });
     answers.recover(reason);
   };
   stack.use(events.on("removal-requested", () => answers.letGo()));
@@ -49,4 +47,15 @@ export function removedError(fn: PciFunction, reason: string): Ring3Error {
   const { gone } = fn;
   if (gone.aborted && isRing3Error(gone.reason)) return gone.reason;
   return new Ring3Error("FUNCTION_REMOVED", `${fn.identity.address} was taken away: ${reason}`);
+}
+
+/** Runs `action`; registers that are gone or off are told of by the function's events. False where they were. */
+export function touch(action: () => void): boolean {
+  try {
+    action();
+    return true;
+  } catch (error) {
+    if (!isRing3Error(error)) throw error;
+    return false;
+  }
 }

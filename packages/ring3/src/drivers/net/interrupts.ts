@@ -3,7 +3,16 @@
 // back end has masked it.
 import { isRing3Error } from "../../binary/error.ts";
 import type { Interrupt, LineInterrupt, PciFunction } from "../../pci/function.ts";
-import type { Chip, ChipInterrupts } from "./chip.ts";
+
+export type InterruptKind = "msix" | "msi" | "intx" | "none";
+
+/** How a device is told about its interrupts. */
+export interface InterruptSource {
+  /** The one interrupt of MSI or INTx, or the MSI-X vector of everything else, came. */
+  acknowledge(): { readonly receive: boolean };
+  /** The queue's interrupt came: none more until it is armed again. */
+  quiet(queue: number): void;
+}
 
 /** What an interrupt leads to. */
 export interface InterruptTargets {
@@ -13,38 +22,40 @@ export interface InterruptTargets {
   other(): void;
 }
 
-export class GigabitInterrupts implements ChipInterrupts, Disposable {
+export class NetInterrupts implements Disposable {
   readonly #fn: PciFunction;
-  readonly #chip: Pick<Chip, "acknowledge" | "quiet">;
+  readonly #source: InterruptSource;
   readonly #targets: InterruptTargets;
   readonly #queues: number;
-  #kind: ChipInterrupts["kind"];
+  #kind: InterruptKind;
   #interrupts: readonly Interrupt[] = [];
   #listening: Disposable[] = [];
 
   /** `queues`: how many are waited for, each with a vector of its own where there are as many. */
   constructor(
     fn: PciFunction,
-    chip: Pick<Chip, "acknowledge" | "quiet">,
-    options: { readonly kind: ChipInterrupts["kind"] | undefined; readonly queues: number },
+    source: InterruptSource,
+    options: { readonly kind: InterruptKind | undefined; readonly queues: number },
     targets: InterruptTargets,
   ) {
     const { msix, msi, intx } = fn.interrupts.available;
     this.#fn = fn;
-    this.#chip = chip;
+    this.#source = source;
     this.#targets = targets;
     this.#queues = options.queues;
     this.#kind = options.kind ?? (msix > 1 ? "msix" : msi > 0 ? "msi" : intx > 0 ? "intx" : "none");
   }
 
-  get kind(): ChipInterrupts["kind"] {
+  get kind(): InterruptKind {
     return this.#kind;
   }
 
+  /** The MSI-X vector of a queue, `undefined` where nobody waits for it. */
   vectorOf(queue: number): number | undefined {
     return queue < this.#queues ? queue % Math.max(1, this.#interrupts.length - 1) : undefined;
   }
 
+  /** The MSI-X vector of everything else. */
   get otherVector(): number {
     return Math.max(0, this.#interrupts.length - 1);
   }
@@ -80,7 +91,7 @@ export class GigabitInterrupts implements ChipInterrupts, Disposable {
         }
         return;
       }
-      const { receive } = this.#chip.acknowledge();
+      const { receive } = this.#source.acknowledge();
       const shared = this.#kind === "msix" && this.#interrupts.length === 1;
       if (receive || shared) for (let queue = 0; queue < this.#queues; queue++) this.#wake(queue);
       this.#targets.other();
@@ -92,7 +103,7 @@ export class GigabitInterrupts implements ChipInterrupts, Disposable {
   }
 
   #wake(queue: number): void {
-    this.#chip.quiet(queue);
+    this.#source.quiet(queue);
     this.#targets.queue(queue);
   }
 
