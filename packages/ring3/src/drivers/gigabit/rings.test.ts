@@ -10,7 +10,7 @@ import { type EmittedBursts, emittedBursts } from "./burst-emitted.ts";
 import { Forwarder } from "./forwarder.ts";
 import { GigabitQueue } from "./queue.ts";
 import { type DescriptorFormat, StateWord } from "./queue-place.ts";
-import { ReceiveRing } from "./receive-ring.ts";
+import { addBytes, addCount, ReceiveRing } from "./receive-ring.ts";
 import { TransmitRing } from "./transmit-ring.ts";
 
 const arena = Arena.create();
@@ -369,4 +369,18 @@ test("a forwarder passes on what comes, in order, and only as much as can be sen
       code: "NOT_SUPPORTED",
     });
   }
+});
+
+test("counters of one word wrap, those of two carry", () => {
+  const word = fc.oneof(fc.nat({ max: 0xffff_ffff }), fc.integer({ min: 0xffff_ff00, max: 0xffff_ffff }));
+  fc.assert(
+    fc.property(word, word, fc.nat({ max: 256 * 9728 }), (low, high, count) => {
+      const state = Int32Array.of(low, high, low);
+      addBytes(state, 0, count);
+      addCount(state, 2, count);
+      const sum = (BigInt(high) << 32n) + BigInt(low) + BigInt(count);
+      const words = [...new Uint32Array(state.buffer)];
+      assert.deepEqual(words.map(BigInt), [sum & 0xffff_ffffn, (sum >> 32n) & 0xffff_ffffn, sum & 0xffff_ffffn]);
+    }),
+  );
 });

@@ -29,7 +29,7 @@ import {
   slotOffsets,
   TRANSMIT_SLOT_WORDS,
 } from "./queue-place.ts";
-import { addBytes } from "./receive-ring.ts";
+import { addBytes, addCount } from "./receive-ring.ts";
 
 const { ADDRESS_LOW, ADDRESS_HIGH, COMMAND, STATUS } = TransmitWord;
 const { RS, VLE, DEXT } = TransmitCommand;
@@ -186,7 +186,7 @@ export class TransmitRing {
     }
     if (sent > 0) {
       state[TX_TAIL] = tail;
-      state[TX_PACKETS] = (state[TX_PACKETS] as number) + sent;
+      addCount(state, TX_PACKETS, sent);
       addBytes(state, StateWord.TX_BYTES_LOW, bytes);
       ringTail(this.#registers, transmitTail, tail);
     }
