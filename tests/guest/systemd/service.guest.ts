@@ -87,7 +87,7 @@ before(async () => {
   await rootOutput(`cp ${modules}/@ring3/cli/systemd/* /etc/systemd/system && mkdir /etc/ring3`);
   await configure(CONFIGURATION);
   await rootOutput("systemctl daemon-reload && systemctl enable --now ring3d.socket ring3d-function@edu.socket");
-  await rootOutput("systemctl enable ring3d.service ring3d-sleep.service");
+  await rootOutput("systemctl enable ring3d.service");
 });
 
 test("the first user of a socket starts the service, which is active when its functions are ready", async () => {

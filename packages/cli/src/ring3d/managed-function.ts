@@ -45,6 +45,8 @@ export class ManagedFunction {
   #trace: FunctionTrace | undefined;
   /** Takes the function from who has the kernel's own descriptors of it. */
   #wantedBack: (() => void) | undefined;
+  /** Who had them last, until the function was opened again: it may keep them. */
+  #borrower: UserPeer | undefined;
   /** The machine wants it back. */
   #removing = false;
   #retryMs = FIRST_RETRY_MS;
@@ -132,6 +134,7 @@ export class ManagedFunction {
       }
       const session = this.#sessions.begin(peer, new DisposableStack());
       this.#wantedBack = wantedBack;
+      this.#borrower = peer;
       this.#emit({ type: "fds-handed", pid: peer.pid, uid: peer.uid });
       return { address, ...lent, [Symbol.asyncDispose]: () => this.#turns.take(() => this.#returned(session)) };
     });
@@ -201,7 +204,7 @@ export class ManagedFunction {
       if (this.#served === undefined) await this.#bringUp();
       else await this.#served.mediated.resetAgain();
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = this.#explained(error);
       await this.#bringDown();
       if ((error as { code?: unknown }).code === "FUNCTION_NOT_FOUND") this.#absent(reason);
       else this.#failed(reason);
@@ -222,6 +225,7 @@ export class ManagedFunction {
     const real = resources.use(
       await this.#hardware.open(address, { removalGraceMs: removalSeconds * 1000 + LET_GO_MS }),
     );
+    this.#borrower = undefined;
     const { vendorId, deviceId, classCode } = real.identity;
     this.#ids = { vendorId, deviceId, classCode };
     const mediated = resources.use(await mediate(real, mediationOptions(this.#settings, this.#observer())));
@@ -269,7 +273,7 @@ export class ManagedFunction {
       } catch (error) {
         if ((error as { code?: unknown }).code === "FUNCTION_HELD" && Date.now() < until)
           await setTimeout(HELD_PAUSE_MS);
-        else return this.#failed(`it was not given back: ${error instanceof Error ? error.message : String(error)}`);
+        else return this.#failed(`it was not given back: ${this.#explained(error)}`);
       }
     }
   }
@@ -284,6 +288,15 @@ export class ManagedFunction {
     if (bind && (address !== next.address || !next.bind)) await this.#giveBack();
     this.#settings = next;
     await this.#attempt();
+  }
+
+  /** An error in words; who has a function open is not to be seen where /proc is hidden from the service. */
+  #explained(error: unknown): string {
+    const text = error instanceof Error ? error.message : String(error);
+    const isHeld = ["BUSY", "FUNCTION_HELD"].includes(String((error as { code?: unknown }).code));
+    if (!isHeld || this.#borrower === undefined) return text;
+    const { pid, uid } = this.#borrower;
+    return `${text}; its descriptors were lent to process ${pid} of uid ${uid}`;
   }
 
   #failed(reason: string): void {
