@@ -14,8 +14,13 @@ import { debianTool } from "./tools.ts";
 const LEFT_OUT =
   /^(?:proc|sys|dev|tmp)(?:\/|$)|^usr\/share\/(?:doc|man|locale|bash-completion|zsh|fish|lintian|bug|gdb|gcc|cruft|initramfs-tools|mime|systemd\/kbd)|^usr\/lib\/(?:udev\/hwdb\.d|kernel)|^usr\/lib\/systemd\/catalog|^usr\/lib\/x86_64-linux-gnu\/(?:gconv|engines-3|ossl-modules)/;
 
-/** Would make databases that nobody asks, at each boot, since each boot is the first. */
+/** Would make databases that nobody asks, at each boot, since each boot is the first; and places that nobody looks at. */
 const MASKED = [
+  "dev-hugepages.mount",
+  "dev-mqueue.mount",
+  "proc-sys-fs-binfmt_misc.automount",
+  "sys-fs-fuse-connections.mount",
+  "sys-kernel-config.mount",
   "ldconfig.service",
   "systemd-hwdb-update.service",
   "systemd-journal-catalog-update.service",

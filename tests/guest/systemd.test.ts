@@ -22,6 +22,7 @@ test("ring3d under Debian's systemd", { timeout: 2 * TIMEOUT_MS }, async (t) => 
       kernel: "debian",
       init: "systemd",
       bind: false,
+      machine: { append: "TERM=dumb" },
       progress: (line) => t.diagnostic(line),
     });
   } catch (error) {

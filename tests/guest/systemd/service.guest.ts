@@ -144,7 +144,7 @@ test("what the machine itself uses is not taken, though the service sees the mac
   const interfaceName = await name(`/sys/bus/pci/devices/${link}/net`);
   const node = `/dev/${await name(`/sys/bus/pci/devices/${machineDisk}/nvme/*/ | grep n1$`)}`;
   await rootOutput(
-    `ip link set ${interfaceName} up; mkfs.ext4 -q -F ${node}; mkdir -p /home/data; mount ${node} /home/data`,
+    `ip link set ${interfaceName} up; /usr/sbin/mkfs.ext4 -q -F ${node}; mkdir -p /home/data; mount ${node} /home/data`,
   );
   const more = `  link: { address: "${link}", users: [user] }\n  data: { address: "${machineDisk}", users: [user] }\n`;
   await configure(CONFIGURATION + more);
