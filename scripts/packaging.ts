@@ -2,7 +2,7 @@
 // subpath imported by plain Node, and the command started.
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buildPackage } from "./build.ts";
@@ -30,9 +30,8 @@ export async function installPackages(place: string): Promise<string> {
   };
   unpack(/^ring3-\d/, "ring3");
   unpack(/^ring3-cli-/, "@ring3/cli");
-  for (const name of ["koffi", "yaml"])
+  for (const name of ["koffi", "yaml", "@koromix"])
     cpSync(join(root, "node_modules", name), join(modules, name), { recursive: true });
-  symlinkSync(join(root, "node_modules/@koromix"), join(modules, "@koromix"));
   return modules;
 }
 

@@ -37,7 +37,7 @@ const PROGRAMS: Group = {
 };
 const DEBIAN_GUESTS: Group = {
   title: "guests, Debian's kernel and others",
-  patterns: ["tests/guest/{debian,live-pciutils}.test.ts", "tests/served/*.test.ts"],
+  patterns: ["tests/guest/{debian,live-pciutils,systemd}.test.ts", "tests/served/*.test.ts"],
   concurrency: 1,
   lane: "",
 };

@@ -13,13 +13,15 @@ import type { KernelName } from "./kernels.ts";
 import { type MachineFiles, type MachineOptions, machineArguments } from "./machine.ts";
 import type { HostRequest } from "./protocol.ts";
 import { Qmp, type QmpEvent } from "./qmp.ts";
-import { prepare } from "./setup.ts";
+import { type GuestInit, prepare } from "./setup.ts";
 import { stage } from "./stage.ts";
 import { debianTool } from "./tools.ts";
 
 export interface GuestOptions {
   readonly kernel?: KernelName;
   readonly machine?: MachineOptions;
+  /** PID 1: the rig's script unless told. */
+  readonly init?: GuestInit;
   /** Bind the functions as machine.ts says (the default). */
   readonly bind?: boolean;
   /** Wire the console to this process's terminal. */
@@ -69,7 +71,7 @@ export async function bootGuest(options: GuestOptions = {}): Promise<Guest> {
 async function startGuest(options: GuestOptions, stack: AsyncDisposableStack, progress: Progress): Promise<Guest> {
   // Whoever makes another kernel's or tree's initramfs removes what was there: not between its name and QEMU's look at it.
   await using _preparing = await lock("preparation");
-  const { kernel, initramfs, qemu, disk } = await prepare(options.kernel ?? "debian", progress);
+  const { kernel, initramfs, qemu, disk } = await prepare(options.kernel ?? "debian", progress, options.init);
   const directory = await runDirectory();
   stack.defer(() => rmSync(directory, { recursive: true, force: true }));
   stage(join(directory, "share"));

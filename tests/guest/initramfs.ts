@@ -28,29 +28,44 @@ export async function initramfs(
   filesystemRoot: string,
   progress: Progress,
 ): Promise<string> {
-  const init = readFileSync(join(import.meta.dirname, "init.sh"));
-  const source = readFileSync(import.meta.filename);
-  const inputs = [process.execPath, kernel.image, join(qemuRoot, "usr/bin/busybox")].map((path) => {
+  const init = join(import.meta.dirname, "init.sh");
+  const busybox = join(qemuRoot, "usr/bin/busybox");
+  return await builtArchive(
+    kernel.name,
+    [init, import.meta.filename, kernel.image, busybox],
+    async (cpio, temporary) => {
+      progress(`building the initramfs for the ${kernel.name} kernel`);
+      skeleton(cpio, readFileSync(init));
+      addBusybox(cpio, busybox);
+      await addNode(cpio, temporary);
+      addFilesystemTools(cpio, filesystemRoot);
+      addLimitsTools(cpio);
+      const modules = await kernelModules(kernel, qemuRoot);
+      for (const { name, contents } of modules) cpio.file(`modules/${name}.ko`, contents);
+      cpio.file("modules/order", modules.map(({ name }) => `${name}.ko\n`).join(""));
+    },
+  );
+}
+
+/** The archive that `fill` makes out of the files `inputs`, made once for them as they are; only the last of a `name` is kept. */
+export async function builtArchive(
+  name: string,
+  inputs: readonly string[],
+  fill: (cpio: Cpio, temporary: string) => Promise<void>,
+): Promise<string> {
+  const hash = createHash("sha256");
+  for (const path of [process.execPath, ...inputs]) {
     const { size, mtimeMs } = statSync(path);
-    return [path, size, mtimeMs];
-  });
-  const hash = createHash("sha256")
-    .update(init)
-    .update(source)
-    .update(JSON.stringify([kernel, inputs]));
-  const name = `initramfs/${kernel.name}-${hash.digest("hex").slice(0, 12)}`;
-  const directory = await cached(name, async (temporary) => {
-    progress(`building the initramfs for the ${kernel.name} kernel`);
+    // The rig's own files are newer with each checkout.
+    const state = path.startsWith(import.meta.dirname) ? readFileSync(path, "utf8") : [size, mtimeMs];
+    hash.update(JSON.stringify([path, state]));
+  }
+  const directory = await cached(`initramfs/${name}-${hash.digest("hex").slice(0, 12)}`, async (temporary) => {
     const cpio = new Cpio();
-    skeleton(cpio, init);
-    addBusybox(cpio, join(qemuRoot, "usr/bin/busybox"));
-    await addNode(cpio, temporary);
-    addFilesystemTools(cpio, filesystemRoot);
-    addLimitsTools(cpio);
-    await addModules(cpio, kernel, qemuRoot);
+    await fill(cpio, temporary);
     await writeFile(join(temporary, "initramfs.cpio"), cpio.finish());
   });
-  await keepOnly(directory, `${kernel.name}-`);
+  await keepOnly(directory, `${name}-`);
   return join(directory, "initramfs.cpio");
 }
 
@@ -78,14 +93,19 @@ function addBusybox(cpio: Cpio, busybox: string): void {
 }
 
 async function addNode(cpio: Cpio, temporary: string): Promise<void> {
-  const node = join(temporary, "node");
-  await copyFile(process.execPath, node);
-  // Without strip the guest only takes 20 MB more.
-  await command("strip", [node]).catch(() => undefined);
-  cpio.file("bin/node", readFileSync(node), 0o755);
-  await rm(node);
+  cpio.file("bin/node", await strippedNode(temporary), 0o755);
   addLibraries(cpio, process.execPath);
   cpio.file("etc/ld.so.conf", "/lib\n");
+}
+
+/** This Node's program. Without strip the guest only takes 20 MB more. */
+export async function strippedNode(temporary: string): Promise<Buffer> {
+  const node = join(temporary, "node");
+  await copyFile(process.execPath, node);
+  await command("strip", [node]).catch(() => undefined);
+  const program = readFileSync(node);
+  await rm(node);
+  return program;
 }
 
 /** mke2fs and e2fsck in /e2fs: busybox makes no ext4 and checks nothing. */
@@ -122,8 +142,14 @@ function addLibraries(cpio: Cpio, program: string, folder = ""): void {
   }
 }
 
-/** Copies the modules, unpacked, and the order in which insmod takes them. */
-async function addModules(cpio: Cpio, kernel: Kernel, qemuRoot: string): Promise<void> {
+/** A module of the kernel, unpacked. */
+interface KernelModule {
+  readonly name: string;
+  readonly contents: Buffer;
+}
+
+/** The modules that a guest wants, where the kernel has them as modules: each after those that it depends on. */
+export async function kernelModules(kernel: Kernel, qemuRoot: string): Promise<readonly KernelModule[]> {
   const found = new Map<string, string>();
   if (existsSync(kernel.modules)) {
     for (const path of readdirSync(kernel.modules, { recursive: true, encoding: "utf8" })) {
@@ -131,19 +157,18 @@ async function addModules(cpio: Cpio, kernel: Kernel, qemuRoot: string): Promise
       if (match !== null) found.set((match[1] ?? "").replaceAll("-", "_"), join(kernel.modules, path));
     }
   }
-  const order: string[] = [];
-  const add = async (module: string): Promise<void> => {
-    const path = found.get(module);
-    if (path === undefined || order.includes(`${module}.ko`)) return;
-    found.delete(module);
+  const modules: KernelModule[] = [];
+  const add = async (name: string): Promise<void> => {
+    const path = found.get(name);
+    if (path === undefined) return;
+    found.delete(name);
     const contents = path.endsWith(".xz") ? await unxz(path, qemuRoot) : readFileSync(path);
     const depends = /\0depends=([^\0]*)\0/.exec(contents.toString("latin1"))?.[1] ?? "";
     for (const dependency of depends.split(",")) await add(dependency.replaceAll("-", "_"));
-    cpio.file(`modules/${module}.ko`, contents);
-    order.push(`${module}.ko`);
+    modules.push({ name, contents });
   };
-  for (const module of MODULES.split(" ")) await add(module);
-  cpio.file("modules/order", order.map((name) => `${name}\n`).join(""));
+  for (const name of MODULES.split(" ")) await add(name);
+  return modules;
 }
 
 async function unxz(path: string, qemuRoot: string): Promise<Buffer> {

@@ -25,6 +25,7 @@ export type GroupName =
   | "network"
   | "dnsmasq"
   | "dbus"
+  | "systemd"
   | "dpdk"
   | "kernelSource"
   | "kernelTools";
@@ -42,6 +43,22 @@ export const GROUPS: Readonly<Record<GroupName, PackageGroup>> = {
   network: { name: "network", packages: ["tcpdump"] },
   dnsmasq: { name: "dnsmasq", packages: ["dnsmasq-base"], unpack: /^(dnsmasq-base_|lib)/ },
   dbus: { name: "dbus", packages: ["dbus-daemon"], unpack: /^(dbus-daemon_|lib)/ },
+  // What an ordinary Debian has of it: libseccomp and libmount come as recommendations. Node is built for libstdc++.
+  systemd: {
+    name: "systemd",
+    packages: [
+      "systemd",
+      "udev",
+      "dbus",
+      "kmod",
+      "mount",
+      "libseccomp2",
+      "libmount1",
+      "libacl1",
+      "libstdc++6",
+      "e2fsprogs",
+    ],
+  },
   // testpmd with its drivers, without what is for building against them.
   dpdk: {
     name: "dpdk",

@@ -61,6 +61,7 @@ const BUSY: ReadonlySet<string> = new Set([
   "NO_UDEV",
   "NOTHING_TO_REVOKE",
   "RESET_UNAVAILABLE",
+  "SLEEP_VETOED",
   "SOCKET_IN_USE",
   "SRIOV_UNAVAILABLE",
   "VFS_EXIST",

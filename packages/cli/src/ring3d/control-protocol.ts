@@ -1,6 +1,7 @@
 // What administrators say to ring3d and what it answers: a line of JSON each. A request is `{"request": "kick", "function":
 // "disk"}`, with an `id` where the caller wants one; its answer is `{"id", "result"}` or `{"id", "error": {"code", "message"}}`.
 // After `events`, lines `{"event": {...}}` follow as docs/ring3d-audit.schema.json has them.
+import type { FunctionUser } from "ring3/notices";
 import { nearest } from "../parse.ts";
 import { UsageError } from "../usage-error.ts";
 import type { FunctionStatus, UserSession } from "./service-interface.ts";
@@ -17,6 +18,8 @@ export type ControlRequest =
   | { readonly request: "kick"; readonly function: string; readonly reason?: string | undefined }
   | { readonly request: "trace"; readonly function: string; readonly on: boolean }
   | { readonly request: "reload" }
+  | { readonly request: "sleep" }
+  | { readonly request: "awake" }
   | { readonly request: "events"; readonly functions?: readonly string[] | undefined };
 
 export type RequestId = string | number;
@@ -41,13 +44,19 @@ export interface StatusResult {
   readonly functions: readonly FunctionStatus[];
 }
 
-/** Answers by request. `reload` answers with a {@link ReloadOutcome}. */
+/** Answers by request. `reload` answers with a {@link ReloadOutcome}, `awake` with an empty object. */
 export interface UsersResult {
   readonly users: readonly NamedSession[];
 }
 export interface TraceResult {
   /** The file that is being written now, or was until now; `null` where there was no trace to end. */
   readonly file: string | null;
+}
+
+/** Answer to `sleep` where nobody vetoes it; else the error is `SLEEP_VETOED`. */
+export interface SleepResult {
+  /** Who was asked and consents. */
+  readonly consented: readonly FunctionUser[];
 }
 
 type Check = (value: unknown) => boolean;
@@ -68,6 +77,8 @@ const KEYS: {
   kick: { function: FUNCTION, reason: { check: optional(isText), words: "a sentence" } },
   trace: { function: FUNCTION, on: { check: (value) => typeof value === "boolean", words: "true or false" } },
   reload: {},
+  sleep: {},
+  awake: {},
   events: {
     functions: {
       check: optional((value) => Array.isArray(value) && value.every(isText)),

@@ -101,6 +101,8 @@ test("each request has its answer, and the service learns who asked", async (t) 
   assert.deepEqual(await client.ask({ request: "trace", function: "card", on: false }), { result: { file: null } });
   const outcome = { added: [], removed: [], changed: [], deferred: [] };
   assert.deepEqual(await client.ask({ request: "reload" }), { result: outcome });
+  assert.deepEqual(await client.ask({ request: "sleep" }), { result: { consented: [] } });
+  assert.deepEqual(await client.ask({ request: "awake" }), { result: {} });
   const own = self.uid === 0 ? "root" : `uid ${self.uid}`;
   assert.deepEqual(service.asked, [
     { what: "kick disk: maintenance", by: self },
@@ -109,6 +111,8 @@ test("each request has its answer, and the service learns who asked", async (t) 
     { what: "trace card off", by: self },
     { what: "trace card off", by: self },
     { what: "reload", by: self },
+    { what: "sleep", by: undefined },
+    { what: "awake", by: undefined },
   ]);
 });
 
@@ -122,7 +126,10 @@ test("what is malformed is answered with what is wrong, and the connection goes 
   assert.match(await messageOf("{"), /^a request is a line of JSON: /);
   assert.match(await messageOf("[1]"), /^a request is an object, as /);
   assert.match(await messageOf({ request: "stats" }), /no request "stats"; did you mean status\?/);
-  assert.match(await messageOf({ request: "__proto__" }), /they are status, users, kick, trace, reload, events/);
+  assert.match(
+    await messageOf({ request: "__proto__" }),
+    /they are status, users, kick, trace, reload, sleep, awake, events/,
+  );
   assert.match(await messageOf({ request: "kick" }), /function of kick has to be a function's name, not absent/);
   assert.match(
     await messageOf({ request: "kick", function: "dusk" }),
@@ -139,6 +146,19 @@ test("what is malformed is answered with what is wrong, and the connection goes 
   });
   client.send("", "   ");
   assert.deepEqual(await client.ask({ request: "users" }), { result: { users: [] } });
+});
+
+test("a sleep that a user refuses is an error of who asked, and names the user", async (t) => {
+  const service = new FakeService(status("disk", { state: "used", users: [ALICE] }));
+  const client = new Client(await served(t, service));
+  const { pid, uid } = ALICE;
+  assert.deepEqual(await client.ask({ request: "sleep" }), {
+    result: { consented: [{ pid, uid, function: "disk" }] },
+  });
+  service.refusing = [{ pid, uid, function: "disk", reason: "a firmware update" }];
+  const { error } = (await client.ask({ request: "sleep" })) as { error: { code: string; message: string } };
+  assert.equal(error.code, "SLEEP_VETOED");
+  assert.match(error.message, /stay awake: vetoed; refused by process 4711 of uid 1000 at disk \(a firmware update\)$/);
 });
 
 test("a configuration that is refused is an error of who asked for the reload", async (t) => {

@@ -1,7 +1,9 @@
 // The control socket of ring3d, for administrators: who they are the kernel says, whatever the socket's permissions are.
 import type { Socket } from "node:net";
+import { Ring3Error } from "ring3";
 import { userName } from "ring3/host";
 import { listenAt } from "ring3/linux";
+import { outcomeText } from "ring3/notices";
 import { version } from "../run.ts";
 import { UsageError } from "../usage-error.ts";
 import { type ConnectionHost, ControlConnection } from "./control-connection.ts";
@@ -9,6 +11,7 @@ import {
   CONTROL_PROTOCOL,
   type ControlError,
   type ControlRequest,
+  type SleepResult,
   type StatusResult,
   type TraceResult,
   type UsersResult,
@@ -142,9 +145,20 @@ class ControlSocket implements AsyncDisposable {
         return { file: service.setTrace(request.function, request.on, by) ?? null } satisfies TraceResult;
       case "reload":
         return await service.reload(by);
+      case "sleep":
+        return await this.#askSleep();
+      case "awake":
+        service.sleep.over();
+        return {};
     }
     for (const name of request.functions ?? []) this.#checkName(name);
     return {};
+  }
+
+  async #askSleep(): Promise<SleepResult> {
+    const outcome = await this.#service.sleep.ask();
+    if (outcome.allowed) return { consented: outcome.consented };
+    throw new Ring3Error("SLEEP_VETOED", `the machine is to stay awake: ${outcomeText(outcome)}`);
   }
 
   #users(functions: readonly Pick<FunctionStatus, "name" | "users">[]): UsersResult {

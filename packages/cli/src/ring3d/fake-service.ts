@@ -1,4 +1,5 @@
 // A service for tests: functions as they are told, events when they are told, and a note of what was asked.
+import type { SuspendOutcome } from "ring3/notices";
 import { nearest } from "../parse.ts";
 import { UsageError } from "../usage-error.ts";
 import type {
@@ -37,6 +38,29 @@ export class FakeService implements Service {
   list: FunctionStatus[];
   /** What was asked, in words, by whom. */
   readonly asked: { readonly what: string; readonly by: Requester | undefined }[] = [];
+  /** Users who refuse a sleep. */
+  refusing: SuspendOutcome["refused"] = [];
+  readonly sleep: Service["sleep"] = {
+    ask: () => {
+      this.asked.push({ what: "sleep", by: undefined });
+      const { refusing: refused } = this;
+      const allowed = refused.length === 0;
+      const functions = this.list.map(({ name }) => name);
+      const consented = this.list.flatMap(({ name, users }) =>
+        users.map(({ pid, uid }) => ({ pid, uid, function: name })),
+      );
+      return Promise.resolve({
+        kind: "suspend",
+        functions,
+        allowed,
+        consented: allowed ? consented : [],
+        refused,
+        silent: [],
+        unasked: [],
+      });
+    },
+    over: () => void this.asked.push({ what: "awake", by: undefined }),
+  };
   outcome: () => Promise<ReloadOutcome> = () => Promise.resolve({ added: [], removed: [], changed: [], deferred: [] });
   readonly #listeners = new Set<(event: ServiceEvent) => void>();
 

@@ -34,6 +34,8 @@ export class ManagedFunction {
   #ids: FunctionStatus["ids"];
   /** Takes the function from who has the kernel's own descriptors of it. */
   #wantedBack: (() => void) | undefined;
+  /** Who had them last, until the function was opened again: it may keep them. */
+  #borrower: UserPeer | undefined;
   /** The machine wants it back. */
   #removing = false;
   /** Everything that changes the function happens in turn. */
@@ -125,6 +127,7 @@ export class ManagedFunction {
       }
       const session = this.#sessions.begin(peer, new DisposableStack());
       this.#wantedBack = wantedBack;
+      this.#borrower = peer;
       this.#emit({ type: "fds-handed", pid: peer.pid, uid: peer.uid });
       return { address, ...lent, [Symbol.asyncDispose]: () => this.#turns.take(() => this.#returned(session)) };
     });
@@ -185,7 +188,7 @@ export class ManagedFunction {
       if (this.#served === undefined) await this.#bringUp();
       else await this.#served.mediated.resetAgain();
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = this.#explained(error);
       await this.#bringDown();
       if ((error as { code?: unknown }).code === "FUNCTION_NOT_FOUND") this.#absent(reason);
       else this.#failed(reason);
@@ -204,6 +207,7 @@ export class ManagedFunction {
     this.#state = "starting";
     await this.#binding.take(settings);
     const real = await this.#hardware.open(address, { removalGraceMs: removalSeconds * 1000 + LET_GO_MS });
+    this.#borrower = undefined;
     const { vendorId, deviceId, classCode } = real.identity;
     this.#ids = { vendorId, deviceId, classCode };
     const served = await serveFunction(real, settings, {
@@ -234,7 +238,7 @@ export class ManagedFunction {
     try {
       await this.#binding.giveBack(this.#settings, this.#settings.removalSeconds * 1000 + LET_GO_MS);
     } catch (error) {
-      this.#failed(`it was not given back: ${error instanceof Error ? error.message : String(error)}`);
+      this.#failed(`it was not given back: ${this.#explained(error)}`);
     }
   }
 
@@ -248,6 +252,15 @@ export class ManagedFunction {
     if (bind && (address !== next.address || !next.bind)) await this.#giveBack();
     this.#settings = next;
     await this.#attempt();
+  }
+
+  /** An error in words; who has a function open is not to be seen where /proc is hidden from the service. */
+  #explained(error: unknown): string {
+    const text = error instanceof Error ? error.message : String(error);
+    const isHeld = ["BUSY", "FUNCTION_HELD"].includes(String((error as { code?: unknown }).code));
+    if (!isHeld || this.#borrower === undefined) return text;
+    const { pid, uid } = this.#borrower;
+    return `${text}; its descriptors were lent to process ${pid} of uid ${uid}`;
   }
 
   #failed(reason: string): void {

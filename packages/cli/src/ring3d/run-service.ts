@@ -65,13 +65,11 @@ function guardSleep(service: FunctionService, context: Context): Disposable {
   const bus = systemBus(context.environment);
   return new SleepGuard({
     notices: service.notices,
-    functions: () => service.functions().map(({ name }) => name),
+    sleep: service.sleep,
     connect: (onSleep) => connectLogind(onSleep, bus),
     onEvent: (event) => {
-      if (event.type === "asked") service.told(event.outcome);
-      else if (event.type === "logind-missing") {
-        context.progress.step(`nobody is asked before the machine sleeps: ${event.reason}`);
-      }
+      if (event.type !== "logind-missing") return;
+      context.progress.step(`nobody is asked before the machine sleeps: ${event.reason}`);
     },
   });
 }

@@ -3,6 +3,7 @@
 import type { FileDescriptor } from "ring3/linux";
 import type { NoticeBroker } from "ring3/notices";
 import type { ServerStatistics } from "ring3/vfio-user";
+import type { MachineSleep } from "./machine-sleep.ts";
 
 /** Somebody who uses a function now. */
 export interface UserSession {
@@ -129,6 +130,8 @@ export type ServiceEvent =
 
 /** The service behind its sockets. Methods throw `UsageError` for a name that it does not know, with those that it does. */
 export interface Service {
+  /** Asks users before the machine sleeps, and tells them when that is over. */
+  readonly sleep: Pick<MachineSleep, "ask" | "over">;
   /** All functions, in the order of the configuration. */
   functions(): readonly FunctionStatus[];
   /** Takes a function from its users; resolves with those who had it, once it is reset. */

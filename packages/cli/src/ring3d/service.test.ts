@@ -4,7 +4,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import type { PciFunction } from "ring3";
+import { type PciFunction, Ring3Error } from "ring3";
 import { EduDevice } from "ring3/devices/edu";
 import { NOTICE_KINDS, type NoticeAnswer, type NoticeKind } from "ring3/notices";
 import { type InProcessFunction, inProcess } from "ring3/virtual";
@@ -386,8 +386,18 @@ test("the kernel's descriptors are lent to who may have them, and nobody else ha
   await assert.rejects(() => service.lend("a", peer, () => undefined), { code: "FUNCTION_BUSY" });
   await service.kick("a", "maintenance", by);
   assert.equal(wanted, 1);
+  // Its user keeps what it was lent, and is named though no process can be seen.
+  scene.hardware.refusals.set("0000:00:00.0", new Ring3Error("BUSY", "it is held by a process of another user"));
   await lease[Symbol.asyncDispose]();
-  assert.equal(scene.state("a"), "ready");
+  const reason = service.functions()[0]?.reason ?? "";
+  assert.match(
+    reason,
+    new RegExp(`by a process of another user; its descriptors were lent to process 4711 of uid ${uid}$`),
+  );
+  scene.hardware.refusals.clear();
+  const before = scene.events.length;
+  service.machineSays("0000:00:00.0", "changed");
+  await scene.event(({ type }) => type === "ready", before);
   using user = new ServiceUser(scene.socket("a"));
   assert.equal(await user.says(), "has it");
 });

@@ -6,6 +6,7 @@ import { nearest } from "../parse.ts";
 import { UsageError } from "../usage-error.ts";
 import type { Configuration } from "./configuration.ts";
 import type { Hardware } from "./function-needs.ts";
+import { MachineSleep } from "./machine-sleep.ts";
 import { ManagedFunction } from "./managed-function.ts";
 import type {
   FunctionStatus,
@@ -40,6 +41,7 @@ export class FunctionService implements Service, UserFacing, AsyncDisposable {
   readonly #options: ServiceOptions;
   /** Tells users what is about to happen. */
   readonly notices: NoticeBroker;
+  readonly sleep: MachineSleep;
   readonly #functions: Map<string, ManagedFunction> = new Map();
   readonly #listeners: Set<(event: ServiceEvent) => void> = new Set();
   #configuration: Configuration;
@@ -50,6 +52,11 @@ export class FunctionService implements Service, UserFacing, AsyncDisposable {
     this.#configuration = configuration;
     this.#options = options;
     this.notices = options.notices ?? new NoticeBroker();
+    this.sleep = new MachineSleep({
+      notices: this.notices,
+      functions: () => this.functions().map(({ name }) => name),
+      onOutcome: (outcome) => this.#told(outcome),
+    });
   }
 
   functions(): readonly FunctionStatus[] {
@@ -85,14 +92,6 @@ export class FunctionService implements Service, UserFacing, AsyncDisposable {
 
   reload(by: Requester | undefined): Promise<ReloadOutcome> {
     return this.#reloads.take(() => this.#reloadNow(by));
-  }
-
-  /** What the users of functions said to a suspend of the machine. */
-  told(outcome: SuspendOutcome): void {
-    for (const name of outcome.functions) {
-      if (this.notices.users(name).length === 0) continue;
-      this.#emit({ type: "notice", function: name, notice: "suspend", outcome: outcomeText(outcome) });
-    }
   }
 
   on(listener: (event: ServiceEvent) => void): Disposable {
@@ -198,6 +197,14 @@ export class FunctionService implements Service, UserFacing, AsyncDisposable {
     if (moved.length === 0) return;
     const names = moved.map((name) => SPELLING[name] ?? name).join(", ");
     throw new UsageError(`${next.path}: ${names} cannot change while the service runs: restart it for that`);
+  }
+
+  /** What the users of functions said to a suspend of the machine. */
+  #told(outcome: SuspendOutcome): void {
+    for (const name of outcome.functions) {
+      if (this.notices.users(name).length === 0) continue;
+      this.#emit({ type: "notice", function: name, notice: "suspend", outcome: outcomeText(outcome) });
+    }
   }
 
   async #followMachine(): Promise<void> {

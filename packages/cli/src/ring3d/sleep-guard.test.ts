@@ -2,26 +2,29 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import test, { type TestContext } from "node:test";
-import { NoticeBroker, type NoticeConnection, type NoticeKind } from "ring3/notices";
+import { NoticeBroker, type NoticeConnection, type NoticeKind, type SuspendOutcome } from "ring3/notices";
 import { FakeLogind, TestBus } from "./fake-logind.ts";
 import { connectLogind, systemBus } from "./logind.ts";
+import { MachineSleep } from "./machine-sleep.ts";
 import { type SleepEvent, SleepGuard } from "./sleep-guard.ts";
 
 const installed = spawnSync("dbus-daemon", ["--version"]).status === 0;
 const skip = installed ? false : "dbus-daemon is not installed";
 const alice = { pid: 100, uid: 1000 };
 
+type GuardEvent = SleepEvent | { readonly type: "asked"; readonly outcome: SuspendOutcome };
+
 /** Events, in order, each awaited once. */
 class Heard {
-  readonly #events: SleepEvent[] = [];
+  readonly #events: GuardEvent[] = [];
   #wake: () => void = () => undefined;
 
-  readonly take = (event: SleepEvent): void => {
+  readonly take = (event: GuardEvent): void => {
     this.#events.push(event);
     this.#wake();
   };
 
-  async next(): Promise<SleepEvent> {
+  async next(): Promise<GuardEvent> {
     for (;;) {
       const event = this.#events.shift();
       if (event !== undefined) return event;
@@ -48,9 +51,14 @@ async function setUp(t: TestContext): Promise<Scene> {
   t.after(() => logind[Symbol.dispose]());
   const notices = new NoticeBroker({ suspendReplyMs: 60_000 });
   const heard = new Heard();
-  const guard = new SleepGuard({
+  const sleep = new MachineSleep({
     notices,
     functions: () => ["disk"],
+    onOutcome: (outcome) => heard.take({ type: "asked", outcome }),
+  });
+  const guard = new SleepGuard({
+    notices,
+    sleep,
     connect: (onSleep) => connectLogind(onSleep, bus.socket),
     onEvent: heard.take,
   });
@@ -147,6 +155,17 @@ test("a sleep that is over before all have answered leaves the delay held", { sk
   await logind.until((modes) => String(modes) === "block,delay");
 });
 
+test("a bus that ends in the middle of a sleep is the end of it: users go on", { skip }, async (t) => {
+  const { bus, logind, notices, heard } = await setUp(t);
+  const { kinds } = user(notices, "consent");
+  logind.prepareForSleep(true);
+  assert.equal((await heard.next()).type, "asked");
+  await bus[Symbol.asyncDispose]();
+  const ends = [(await heard.next()).type, (await heard.next()).type];
+  assert.deepEqual(ends.toSorted(), ["awake", "logind-missing"]);
+  assert.deepEqual(kinds, ["suspend", "power-resume"]);
+});
+
 test("signals of strangers on the bus are not logind's", { skip }, async (t) => {
   const { bus, logind, notices, heard } = await setUp(t);
   const { kinds } = user(notices, "consent");
@@ -161,7 +180,7 @@ test("signals of strangers on the bus are not logind's", { skip }, async (t) => 
   assert.equal(sent.status, 0, sent.stderr.toString());
   logind.prepareForSleep(false);
   assert.deepEqual(await heard.next(), { type: "awake" });
-  assert.deepEqual(kinds, ["power-resume"]);
+  assert.deepEqual(kinds, []);
 });
 
 test("without a bus, without logind and without its locks that is told once, and tried again", { skip }, async (t) => {

@@ -1,8 +1,10 @@
 // Between logind and the users of functions: they are asked before the machine sleeps and told when it has slept. Hard part:
 // logind tells of a sleep only once it is settled, and waits then, but for a few seconds and for no refusal. So whoever could
-// not be asked forbids it beforehand, by a lock that blocks, and who is asked has as long as the lock that delays lasts.
-import type { NoticeBroker, SuspendOutcome } from "ring3/notices";
+// not be asked forbids it beforehand, by a lock that blocks, who is asked has as long as the lock that delays lasts, and a
+// refusal is made to count by ring3d-sleep.service, whose failure takes the job of the sleep away.
+import type { NoticeBroker } from "ring3/notices";
 import type { Logind, SleepLockMode } from "./logind.ts";
+import type { MachineSleep } from "./machine-sleep.ts";
 
 /** Pauses between attempts to reach logind: doubled from the first to the last. */
 const FIRST_RETRY_MS = 1000;
@@ -12,14 +14,11 @@ export type SleepEvent =
   /** Without logind nobody is asked. Told once, until it was there. */
   | { readonly type: "logind-missing"; readonly reason: string }
   | { readonly type: "logind-connected"; readonly delayMs: number }
-  /** Users were asked. Where it was not allowed the machine sleeps all the same, once logind has waited. */
-  | { readonly type: "asked"; readonly outcome: SuspendOutcome }
   | { readonly type: "awake" };
 
 export interface SleepGuardOptions {
   readonly notices: NoticeBroker;
-  /** The functions whose users are asked. */
-  readonly functions: () => readonly string[];
+  readonly sleep: Pick<MachineSleep, "announced" | "over">;
   /** See `connectLogind`. */
   readonly connect: (onSleep: (begins: boolean) => void) => Promise<Logind>;
   readonly onEvent: (event: SleepEvent) => void;
@@ -32,6 +31,8 @@ export class SleepGuard implements Disposable {
   #logind: Logind | undefined;
   #missing = false;
   #consented = false;
+  /** Between logind's two words. */
+  #sleeping = false;
   /** Counts the beginnings and ends of sleeps. */
   #sleeps = 0;
   #retryMs = FIRST_RETRY_MS;
@@ -66,8 +67,9 @@ export class SleepGuard implements Disposable {
     this.#logind = logind;
     const ended = (): void => {
       this.#logind = undefined;
-      this.#consented = false;
       this.#release();
+      // Its end of the sleep will not be heard.
+      if (this.#sleeping) void this.#sleep(false);
       this.#lost(String(logind.ended.reason));
     };
     logind.ended.addEventListener("abort", ended, { once: true });
@@ -87,16 +89,16 @@ export class SleepGuard implements Disposable {
   }
 
   async #sleep(begins: boolean): Promise<void> {
-    const { notices, functions, onEvent } = this.#options;
-    const sleep = ++this.#sleeps;
+    const { sleep, onEvent } = this.#options;
+    const count = ++this.#sleeps;
+    this.#sleeping = begins;
     if (begins) {
-      const outcome = await notices.suspend(functions(), "the machine is about to sleep");
-      onEvent({ type: "asked", outcome });
+      const { allowed } = await sleep.announced();
       // It may be over before all have answered.
-      if (sleep === this.#sleeps) this.#consented = outcome.allowed;
+      if (count === this.#sleeps) this.#consented = allowed;
     } else {
       this.#consented = false;
-      notices.powerResumed(functions(), "the machine is awake");
+      sleep.over();
       onEvent({ type: "awake" });
     }
     await this.#settle();

@@ -216,6 +216,13 @@ test("unbind refuses what is not bound, and what a process holds", async () => {
     unbind({ addresses: [NVME.address] }, machine.host()),
     /FUNCTION_HELD.*process 77 \(node drive\.ts\)/,
   );
+  // As for a service that may not look into others' processes.
+  rmSync(`${machine.paths.procRoot}/77`, { recursive: true });
+  machine.openedGroups.add(`${machine.paths.devRoot}/vfio/11`);
+  await assert.rejects(
+    unbind({ addresses: [NVME.address] }, machine.host()),
+    /FUNCTION_HELD.*a process that is hidden/,
+  );
   await unbind({ addresses: [NVME.address], force: true }, machine.host());
   assert.equal(readFunction(NVME.address, machine.paths).driver, "nvme");
 });

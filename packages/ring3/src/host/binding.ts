@@ -275,10 +275,12 @@ function refuseHeld(fn: HostFunction, host: Host): void {
   const device = fn.vfioDevice === undefined ? undefined : deviceNode(fn.vfioDevice, host.paths);
   const nodes = [group, device].filter((node) => node !== undefined).map(({ path }) => path);
   const { holders } = findHolders(nodes, [fn.address], host.paths);
-  if (holders.length === 0) return;
+  // A service that may not look into processes of others would wait in the kernel, where no signal ends it.
+  if (holders.length === 0 && (group === undefined || !host.operations.opened(group.path))) return;
+  const who = holders.length === 0 ? "a process that is hidden from this one" : describeHolders(holders);
   throw new Ring3Error(
     "FUNCTION_HELD",
-    `${fn.address} is open in ${describeHolders(holders)}: end it first, or pass --force to ask it to let go and wait`,
+    `${fn.address} is open in ${who}: end it first, or pass --force to ask it to let go and wait`,
   );
 }
 

@@ -51,6 +51,8 @@ export class FakeMachine implements Disposable {
   /** Drivers whose probe fails. */
   readonly refusing: Set<string> = new Set();
   readonly claimedDevices: Set<string> = new Set();
+  /** Nodes of groups that a process has open which cannot be seen. */
+  readonly openedGroups: Set<string> = new Set();
   privileged = true;
   readonly #interfaces: FakeInterfaces;
   #tellKilled: () => void = () => undefined;
@@ -241,6 +243,7 @@ export class FakeMachine implements Disposable {
       },
       settle: async () => await call("settle", () => undefined),
       claimed: (path) => this.claimedDevices.has(path),
+      opened: (path) => this.openedGroups.has(path),
     };
   }
 

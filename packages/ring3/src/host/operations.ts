@@ -37,6 +37,11 @@ export interface HostOperations {
   settle(): Promise<void>;
   /** Whether the kernel itself holds the block device (mounted, swap, part of an array). */
   claimed(blockDevice: string): boolean;
+  /**
+   * Whether somebody has a VFIO group open, by its node, or a function of it by its own: the kernel lets one in at a time. It
+   * shows where /proc hides whose descriptors these are, too.
+   */
+  opened(groupNode: string): boolean;
 }
 
 /** The real machine. */
@@ -75,7 +80,8 @@ export function linuxOperations(): HostOperations {
     remove: async (path) => await attempt(`unlink ${path}`, async () => await rm(path, { force: true })),
     waitUntil,
     settle,
-    claimed,
+    claimed: (blockDevice) => isBusy(blockDevice, constants.O_RDONLY | constants.O_EXCL | constants.O_NONBLOCK),
+    opened: (groupNode) => isBusy(groupNode, constants.O_RDWR),
   };
 }
 
@@ -168,9 +174,9 @@ async function runProgram(name: string, words: readonly string[], options: ExecF
 }
 
 /** An exclusive open of a block device says EBUSY while the kernel holds it; otherwise it has no effect. */
-function claimed(blockDevice: string): boolean {
+function isBusy(node: string, flags: number): boolean {
   try {
-    closeSync(openSync(blockDevice, constants.O_RDONLY | constants.O_EXCL | constants.O_NONBLOCK));
+    closeSync(openSync(node, flags));
     return false;
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === "EBUSY";
