@@ -7,6 +7,10 @@ import { asRoot, rootOutput } from "./inside.ts";
 
 export const RING3: string = new URL("../../packages/cli/src/main.ts", import.meta.url).pathname;
 
+/** Words for {@link startService}: what packages/cli/systemd/ring3d.service leaves root, one capability, and no way to more. */
+export const CONFINED =
+  "ulimit -l unlimited; /util-linux/setpriv --no-new-privs --inh-caps=-all --bounding-set=-all,+chown";
+
 /** A service that runs as root. Disposal kills it, so that a test that fails leaves none behind. */
 export interface RunningService extends AsyncDisposable {
   readonly pid: number;

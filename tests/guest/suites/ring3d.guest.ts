@@ -7,14 +7,13 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { after, before, test } from "node:test";
-import { setTimeout } from "node:timers/promises";
 import { NvmeDriver } from "../../../packages/ring3/src/drivers/nvme/index.ts";
 import { open } from "../../../packages/ring3/src/index.ts";
 import { connect } from "../../../packages/ring3/src/vfio-user/index.ts";
 import { driverOf } from "../bindings.ts";
 import { asRoot, awaitDeletion, awaitFunction, bind, bindStandard, qmp, rootOutput } from "../inside.ts";
 import { counting, FUNCTIONS, HOTPLUG } from "../machine.ts";
-import { endOf, RING3, type RunningService, startService } from "../running-service.ts";
+import { CONFINED, RING3, type RunningService, startService } from "../running-service.ts";
 
 const clientScript = new URL("./mediation-client.ts", import.meta.url).pathname;
 const PLACE = "/tmp/ring3d";
@@ -25,8 +24,6 @@ const vf = FUNCTIONS.igbVf0.address;
 const [slot] = HOTPLUG;
 /** What has the functions while nobody serves them. */
 const BEFORE = ["nvme", "none", "none"];
-/** A quick look in every run; the campaign of 200 takes an hour. */
-const KILLS = process.env["RING3_GUEST_FULL"] === "1" ? 200 : 4;
 
 function configuration(users: string): string {
   return `control: ${PLACE}/control.sock
@@ -54,9 +51,6 @@ functions:
     removal-seconds: 60
 `;
 }
-
-/** What packages/cli/systemd/ring3d.service leaves root: one capability, and no way to more. */
-const CONFINED = "ulimit -l unlimited; /util-linux/setpriv --no-new-privs --inh-caps=-all --bounding-set=-all,+chown";
 
 async function start(): Promise<RunningService> {
   return await startService(PLACE, configuration("[user]"), CONFINED);
@@ -135,56 +129,6 @@ test("a service that is killed: its users get a clear error, and the next one ta
   const back = await rootOutput(`node ${RING3} daemon --give-back --json`);
   assert.deepEqual((JSON.parse(back) as { returned: string[] }).returned.toSorted(), [disk, edu, vf].toSorted());
   assert.deepEqual(drivers(), BEFORE);
-});
-
-test(`killed at ${KILLS} random points, the service leaves nothing that the next one does not put right`, async () => {
-  // The first third of the way to its readiness is Node's own start.
-  const begun = performance.now();
-  {
-    await using service = await start();
-    await service.end("TERM");
-  }
-  const wholeMs = performance.now() - begun;
-  let seed = 20261129;
-  const random = (): number => {
-    // Numerical Recipes' generator: enough to spread points, and the same in every run.
-    seed = (Math.imul(seed, 1_664_525) + 1_013_904_223) >>> 0;
-    return seed / 2 ** 32;
-  };
-  for (let round = 0; round < KILLS; round++) {
-    const pid = await rootOutput(
-      `node ${RING3} daemon --config ${FILE} > /dev/null 2>> ${PLACE}/log < /dev/null & echo $!`,
-    );
-    await setTimeout(random() * wholeMs);
-    await rootOutput(`kill -KILL ${pid.trim()} 2> /dev/null; ${endOf(Number(pid))}`);
-    if (random() < 0.5) continue;
-    // Half of the times the machine is to have its functions back, the others the next service meets what is left.
-    await rootOutput(`node ${RING3} daemon --give-back --json`);
-    assert.deepEqual(drivers(), BEFORE, `round ${round}`);
-  }
-  await using service = await start();
-  const status = await rootOutput(`node ${RING3} ctl status --json --socket ${PLACE}/control.sock`);
-  const states = (JSON.parse(status) as { functions: { name: string; state: string; users: unknown[] }[] }).functions;
-  assert.deepEqual(
-    states.map(({ name, state, users }) => [name, state, users.length]),
-    [
-      ["disk", "ready", 0],
-      ["edu", "ready", 0],
-      ["vf", "ready", 0],
-      ["plugged", "removed", 0],
-    ],
-  );
-  {
-    await using fn = await connect(`${PLACE}/disk.sock`);
-    await using nvme = await NvmeDriver.start(fn);
-    assert.deepEqual(Buffer.from(await nvme.namespace(1).read(77, 1)), Buffer.from(counting(77 * 512, 512)));
-  }
-  await service.end("TERM");
-  assert.deepEqual(drivers(), BEFORE);
-  assert.equal(
-    (await rootOutput("ls /run/ring3/taken /run/ring3/bindings 2> /dev/null | grep 0000 || true")).trim(),
-    "",
-  );
 });
 
 test("a function comes, goes and comes again under the service; users of others notice nothing", async () => {

@@ -30,19 +30,22 @@ export class FakeClient implements Disposable {
   readonly #into: Uint8Array = new Uint8Array(2 ** 16);
   #bytes: Uint8Array = new Uint8Array(0);
   #fds: FileDescriptor[] = [];
+  readonly #timeoutMs: number;
   #ended = false;
 
-  constructor(socket: UnixSocket) {
+  /** Waits for an answer for `timeoutMs` at most. */
+  constructor(socket: UnixSocket, timeoutMs: number = TIMEOUT_MS) {
     this.socket = socket;
+    this.#timeoutMs = timeoutMs;
   }
 
-  static connect(path: string): FakeClient {
-    return new FakeClient(UnixSocket.connect(path));
+  static connect(path: string, timeoutMs?: number): FakeClient {
+    return new FakeClient(UnixSocket.connect(path), timeoutMs);
   }
 
   /** Connects and says hello; `capabilities` becomes the JSON. */
-  static async open(path: string, capabilities?: object): Promise<FakeClient> {
-    const client = FakeClient.connect(path);
+  static async open(path: string, capabilities?: object, timeoutMs?: number): Promise<FakeClient> {
+    const client = FakeClient.connect(path, timeoutMs);
     const reply = await client.request(Command.VERSION, versionPayload(capabilities));
     assert.equal(reply.errno, 0, "VERSION was refused");
     for (const fd of reply.fds) fd.close();
@@ -80,7 +83,7 @@ export class FakeClient implements Disposable {
 
   /** The next message, whatever it is. Rejects where the server hangs up or says nothing. */
   async next(): Promise<FakeMessage> {
-    for (const until = performance.now() + TIMEOUT_MS; ; await turn()) {
+    for (const until = performance.now() + this.#timeoutMs; ; await turn()) {
       this.#receive();
       const found = this.#take();
       if (found !== undefined) return found;
@@ -91,7 +94,7 @@ export class FakeClient implements Disposable {
 
   /** Resolves when the server has hung up; rejects where it says something instead. */
   async hangUp(): Promise<void> {
-    for (const until = performance.now() + TIMEOUT_MS; !this.#ended; await turn()) {
+    for (const until = performance.now() + this.#timeoutMs; !this.#ended; await turn()) {
       this.#receive();
       assert.equal(this.#bytes.length, 0, "the server says something");
       assert.ok(performance.now() < until, "the server does not hang up");
