@@ -73,16 +73,16 @@ export class FunctionNotices {
 
   /** Its bus is being reset for another function; `reset` resolves when that is done. */
   async afterBusReset(reset: Promise<ResetMethod>, description: string): Promise<void> {
-    const alone = this.#forNeighbour;
+    const forNeighbour = this.#forNeighbour;
     this.#forNeighbour = false;
     try {
       const vote = await this.#afterReset(await reset, description);
-      if (!alone && vote !== "disconnect" && vote !== "need-reset") return;
+      if (!forNeighbour && vote !== "disconnect" && vote !== "need-reset") return;
       await this.#conclude(vote, description);
     } catch (error) {
       await this.#giveUp(error);
     } finally {
-      if (alone) this.#handling = undefined;
+      if (forNeighbour) this.#handling = undefined;
     }
   }
 
