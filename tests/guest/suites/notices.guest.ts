@@ -88,6 +88,7 @@ async function own(
   await user.register("block", [
     "error-detected",
     "mmio-enabled",
+    "link-reset",
     "slot-reset",
     "error-resume",
     "suspend",
@@ -130,28 +131,40 @@ async function other(
   return { pid: shell, says, [Symbol.asyncDispose]: async () => void (await asRoot(`kill ${shell}`)) };
 }
 
-/** The platform's error, the vote on it, and the stage that leads back. */
-function recovers(error: string, vote: ErrorVote, next: "slot-reset" | "mmio-enabled"): void {
-  test(`the platform's error ${error}, the vote ${vote}, and the way back by ${next}`, async (t) => {
-    const { fn, heard, hears, replied } = await own(t, (user, { notice, kind }) => {
-      const votes: Partial<Record<NoticeKind, ErrorVote>> = { "error-detected": vote, [next]: "recovered" };
-      const mine = votes[kind];
-      return mine === undefined ? undefined : user.reply(notice, mine, "my queues");
+/** The platform's error, the stages of the way back with the vote at each, and the function works on. */
+function recovers(error: string, ...stages: readonly (readonly [kind: NoticeKind, vote: ErrorVote])[]): void {
+  const way = stages.map(([kind, vote]) => `${kind} (${vote})`).join(", ");
+  test(`the platform's error ${error}: ${way}`, async (t) => {
+    let stage = 0;
+    const { fn, heard, hears, replied } = await own(t, (user, { notice }) => {
+      const vote = stages[stage++]?.[1];
+      return vote === undefined ? undefined : user.reply(notice, vote, "my queues");
     });
     await monitor(`pcie_aer_inject_error ${FUNCTIONS.virtioBlk.id} ${error}`);
-    await service.says(
-      new RegExp(`block: notice .*error-detected.*outcome ${vote}; ${vote} from process ${process.pid} of uid 1000`),
-    );
-    await service.says(new RegExp(`block: notice .*${next}.*outcome recovered`));
+    for (const [kind, vote] of stages) {
+      const mine = `${vote} from process ${process.pid} of uid 1000`;
+      await service.says(new RegExp(`block: notice .*${kind}.*outcome ${vote}; ${mine}`));
+    }
     await Promise.all(replied);
     await hears("error-resume");
-    assert.deepEqual(heard, ["error-detected", next, "error-resume"]);
+    assert.deepEqual(heard, [...stages.map(([kind]) => kind), "error-resume"]);
     assert.equal(fn.config.read16(0), fn.identity.vendorId);
   });
 }
 
-recovers("COMP_TIME", "need-reset", "slot-reset");
-recovers("COMP_TIME", "can-recover", "mmio-enabled");
+recovers("COMP_TIME", ["error-detected", "need-reset"], ["slot-reset", "recovered"]);
+recovers("COMP_TIME", ["error-detected", "can-recover"], ["mmio-enabled", "recovered"]);
+// A fatal error: the kernel resets the link, and errors after it are reported all the same.
+recovers("DLP", ["error-detected", "need-reset"], ["link-reset", "can-recover"], ["slot-reset", "recovered"]);
+recovers("DLP", ["error-detected", "can-recover"], ["link-reset", "recovered"]);
+recovers(
+  "COMP_TIME",
+  ["error-detected", "need-reset"],
+  ["slot-reset", "need-reset"],
+  // Its own reset was not enough: the bus is reset.
+  ["link-reset", "can-recover"],
+  ["slot-reset", "recovered"],
+);
 
 test("silence at an error is no opinion, and is named", async (t) => {
   await own(t, () => undefined);
@@ -169,9 +182,6 @@ test("a user that cannot go on after an error is disconnected", async (t) => {
   await gone;
   await service.says(/block: closed/);
 });
-
-// The last of the errors: after a fatal one none of QEMU's disk was seen any more while it stayed open.
-recovers("DLP", "need-reset", "slot-reset");
 
 test("both users consent to a sleep; afterwards both hear that it is over", async (t) => {
   const second = await other(t, "edu", { suspend: "consent", "power-resume": "" });

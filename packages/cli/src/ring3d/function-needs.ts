@@ -1,6 +1,7 @@
 // What a function of the service needs of what is around it: the machine, and those who listen.
-import type { PciFunction } from "ring3";
+import type { PciFunction, ResetMethod } from "ring3";
 import type { NoticeBroker } from "ring3/notices";
+import type { BusMember } from "./bus-reset.ts";
 import type { Lease, ServiceEvent } from "./service-interface.ts";
 
 /** What a function of the service needs of the machine. */
@@ -13,6 +14,10 @@ export interface Hardware {
   /** Gives it back to the driver that had it, if it was taken; tells whether it was. */
   giveBack(address: string): Promise<boolean>;
   open(address: string, options: { readonly removalGraceMs: number }): Promise<PciFunction>;
+  /** Addresses of what a reset of a function's bus takes down, itself among them; `undefined` where it cannot be reset. */
+  sharedBus(fn: PciFunction): readonly string[] | undefined;
+  /** Resets the bus of `fn`, and with it its link. `neighbours` is all that is on it besides. */
+  resetBus(fn: PciFunction, neighbours: readonly PciFunction[]): Promise<ResetMethod>;
   /** Opens the kernel's descriptors of a function that is not open, to be given away. */
   lend(address: string): Pick<Lease, "backend" | "descriptors">;
 }
@@ -23,6 +28,8 @@ export interface ManagedOptions {
   readonly emit: (event: FunctionEvent) => void;
   /** Tells users what is about to happen. */
   readonly notices: NoticeBroker;
+  /** All functions of the service. */
+  readonly members: () => Iterable<BusMember>;
   /** The users' sockets by path where somebody else listens already, as systemd does. */
   readonly listenFd?: ((path: string) => number | undefined) | undefined;
 }

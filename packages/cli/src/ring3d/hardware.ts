@@ -3,9 +3,9 @@
 // ExecStopPost, knows what is still to be given back.
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { open, type PciFunction } from "ring3";
+import { open, type PciFunction, type ResetMethod, Ring3Error } from "ring3";
 import { bind, type Host, isVfioDriver, readFunction, unbind } from "ring3/host";
-import { listDescriptors, openVfioDescriptors } from "ring3/vfio";
+import { listDescriptors, openVfioDescriptors, VfioFunction } from "ring3/vfio";
 import type { Hardware } from "./function-needs.ts";
 import type { Lease } from "./service-interface.ts";
 import { Turns } from "./turns.ts";
@@ -42,6 +42,18 @@ export class MachineHardware implements Hardware {
 
   async open(address: string, options: { readonly removalGraceMs: number }): Promise<PciFunction> {
     return await open(address, options);
+  }
+
+  sharedBus(fn: PciFunction): readonly string[] | undefined {
+    return fn instanceof VfioFunction ? fn.hotResetScope()?.affected.map(({ address }) => address) : undefined;
+  }
+
+  async resetBus(fn: PciFunction, neighbours: readonly PciFunction[]): Promise<ResetMethod> {
+    const [first, ...others] = [fn, ...neighbours].filter((one) => one instanceof VfioFunction);
+    if (first !== fn || others.length < neighbours.length) {
+      throw new Ring3Error("NOT_SUPPORTED", "only functions of the kernel's VFIO have a bus that can be reset");
+    }
+    return await first.hotReset(others);
   }
 
   lend(address: string): Pick<Lease, "backend" | "descriptors"> {

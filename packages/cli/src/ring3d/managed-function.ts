@@ -3,6 +3,7 @@
 import { Ring3Error } from "ring3";
 import type { MediationObserver } from "ring3/mediation";
 import type { ConnectingPeer } from "ring3/vfio-user";
+import { type BusMember, resetBus } from "./bus-reset.ts";
 import type { FunctionSettings } from "./configuration.ts";
 import { FunctionBinding } from "./function-binding.ts";
 import type { Hardware, ManagedOptions } from "./function-needs.ts";
@@ -17,7 +18,7 @@ import { Turns } from "./turns.ts";
 /** How long letting go may take once the grace time is over; then the function is closed, whatever its users do. */
 const LET_GO_MS = 2000;
 
-export class ManagedFunction {
+export class ManagedFunction implements BusMember {
   #settings: FunctionSettings;
   /** What is to hold once its present user has left. */
   #next: FunctionSettings | undefined;
@@ -25,7 +26,7 @@ export class ManagedFunction {
   readonly #emit: ManagedOptions["emit"];
   readonly #options: ManagedOptions;
   readonly #sessions: FunctionSessions;
-  readonly #notices: FunctionNotices;
+  readonly notices: FunctionNotices;
   readonly #binding: FunctionBinding;
   readonly #retry: Retry = new Retry(() => void this.start());
   #served: ServedFunction | undefined;
@@ -49,18 +50,27 @@ export class ManagedFunction {
     this.#binding = new FunctionBinding(options);
     this.#sessions = new FunctionSessions({
       emit: options.emit,
-      opened: (user) => this.#notices.opened(user),
+      opened: (user) => this.notices.opened(user),
       emptied: () => void this.#turns.take(() => this.#afterUser()),
     });
-    this.#notices = new FunctionNotices(settings.name, options.notices, {
+    this.notices = new FunctionNotices(settings.name, options.notices, {
       emit: options.emit,
-      reset: async () => await this.#served?.mediated.resetByUser(),
+      reset: async () => await this.#up().mediated.resetByUser(),
+      resetBus: (reason) => resetBus(this, options.members(), options.hardware, reason),
       disconnect: async (reason) => await this.#served?.server.disconnect(reason),
     });
   }
 
   get settings(): FunctionSettings {
     return this.#next ?? this.#settings;
+  }
+
+  get address(): string {
+    return this.#settings.address;
+  }
+
+  get served(): ServedFunction | undefined {
+    return this.#served;
   }
 
   get status(): FunctionStatus {
@@ -135,14 +145,7 @@ export class ManagedFunction {
 
   /** Begins a trace in the file `path`, or ends the one that there is; gives the file's path. */
   setTrace(path: string | undefined): string | undefined {
-    const served = this.#served;
-    if (path === undefined) return served?.endTrace();
-    if (served === undefined) {
-      throw new Ring3Error("FUNCTION_BUSY", `${this.#settings.name} is not served now, so there is nothing to trace`, {
-        errno: "EBUSY",
-      });
-    }
-    return served.beginTrace(path);
+    return path === undefined ? this.#served?.endTrace() : this.#up().beginTrace(path);
   }
 
   /**
@@ -195,7 +198,7 @@ export class ManagedFunction {
       return;
     }
     this.#state = "up";
-    this.#notices.returned();
+    this.notices.returned();
     this.#reason = undefined;
     this.#retry.shorten();
     this.#emit({ type: "ready" });
@@ -301,7 +304,7 @@ export class ManagedFunction {
         { errno: "EACCES" },
       );
     }
-    this.#notices.checkOpenable();
+    this.notices.checkOpenable();
     // Whoever comes now would put off the new settings for as long as it stays.
     if (this.#state !== "up" || (this.#next !== undefined && this.#sessions.count === 0)) {
       throw new Ring3Error("FUNCTION_BUSY", `${name} is being set up anew; try again`, { errno: "EBUSY" });
@@ -335,12 +338,12 @@ export class ManagedFunction {
       dma: ({ kind, iova, size, reason = "" }) => {
         if (kind === "refused") this.#emit({ type: "dma-refused", iova, size, reason });
       },
-      notice: ({ kind, description }) => {
+      notice: ({ kind, description, reset }) => {
         if (kind === "fault") return;
         this.#emit({ type: "notice", notice: kind, outcome: description });
         if (kind === "removal-requested") void this.#removal(description);
-        else if (kind === "error") this.#notices.error(description);
-        else if (kind === "recovered") this.#notices.recovered(description);
+        else if (kind === "error") this.notices.error(description);
+        else if (kind === "recovered") this.notices.recovered(description, reset);
       },
     };
   }
@@ -350,8 +353,13 @@ export class ManagedFunction {
     const served = this.#served;
     if (this.#removing) return;
     this.#removing = true;
-    await this.#notices.removal(this.#settings.removalSeconds * 1000, description);
+    await this.notices.removal(this.#settings.removalSeconds * 1000, description);
     if (this.#served === served) await this.#turns.take(async () => await served?.real[Symbol.asyncDispose]());
+  }
+
+  #up(): ServedFunction {
+    if (this.#served !== undefined) return this.#served;
+    throw new Ring3Error("FUNCTION_BUSY", `${this.#settings.name} is not served now`, { errno: "EBUSY" });
   }
 
   #stateNow(): FunctionState {

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { type PciFunction, Ring3Error } from "ring3";
 import { EduDevice } from "ring3/devices/edu";
-import { NOTICE_KINDS, type NoticeAnswer, type NoticeKind } from "ring3/notices";
+import { type ErrorVote, NOTICE_KINDS, type NoticeAnswer, type NoticeKind } from "ring3/notices";
 import { type InProcessFunction, inProcess } from "ring3/virtual";
 import type { Configuration, FunctionSettings } from "./configuration.ts";
 import type { Hardware } from "./function-needs.ts";
@@ -23,6 +23,8 @@ class FakeHardware implements Hardware {
   readonly done: string[] = [];
   readonly devices: Map<string, EduDevice> = new Map();
   readonly functions: Map<string, InProcessFunction> = new Map();
+  /** What is on the bus of the first. */
+  bus: readonly string[] = [];
   /** Why a function cannot be opened. */
   readonly refusals: Map<string, Error> = new Map();
 
@@ -34,6 +36,16 @@ class FakeHardware implements Hardware {
   async giveBack(address: string): Promise<boolean> {
     this.done.push(`give back ${address}`);
     return await Promise.resolve(true);
+  }
+
+  sharedBus(fn: PciFunction): readonly string[] {
+    return fn === this.functions.get("0000:00:00.0") ? this.bus : [];
+  }
+
+  async resetBus(fn: PciFunction, neighbours: readonly PciFunction[]): Promise<"bus"> {
+    this.done.push("reset the bus");
+    await Promise.all([fn, ...neighbours].map((one) => one.reset()));
+    return "bus";
   }
 
   lend(address: string): { readonly backend: "iommufd"; readonly descriptors: readonly [] } {
@@ -318,10 +330,13 @@ test("users vote on an error: the function is reset under them, and who gives it
   const said: string[] = [];
   const answers: Partial<Record<NoticeKind, NoticeAnswer>> = {
     "error-detected": "need-reset",
+    "link-reset": "can-recover",
     "slot-reset": "recovered",
   };
+  const resumed = Promise.withResolvers<void>();
   using connection = scene.service.notices.connect({ pid: user.pid, uid }, ({ kind, notice }) => {
     said.push(kind);
+    if (kind === "error-resume") resumed.resolve();
     const answer = answers[kind];
     if (answer !== undefined) connection.reply(notice, answer);
   });
@@ -333,13 +348,73 @@ test("users vote on an error: the function is reset under them, and who gives it
   real?.events.emit("recovered", { description: "the link was reset" });
   const end = await scene.event((event) => event.type === "notice" && event.notice === "slot-reset");
   assert.match(end.type === "notice" ? end.outcome : "", /^recovered; recovered from process \d+ of uid \d+ at a$/);
-  assert.deepEqual(said, ["error-detected", "slot-reset", "error-resume"]);
+  await resumed.promise;
+  // Its only way to be reset goes through its link.
+  assert.deepEqual(said, ["error-detected", "link-reset", "slot-reset", "error-resume"]);
   assert.ok(scene.events.some((event) => event.type === "reset" && event.cause === "user"));
   user.read();
   assert.equal(await user.says(), "read 11e81234");
   answers["error-detected"] = "disconnect";
   real?.events.emit("error", { description: "another one" });
   assert.match(await user.says(), /^gone: /);
+});
+
+test("where a function's own reset does not help its bus is reset, and its neighbour's users go through it, too", async (t) => {
+  const scene = new Scene(t, ["a", "b"]);
+  scene.hardware.bus = ["0000:00:00.0", "0000:00:01.0"];
+  await scene.service.start();
+  const said: Record<"a" | "b", string[]> = { a: [], b: [] };
+  const resumed = Promise.withResolvers<void>();
+  const follow = async (name: "a" | "b", votes: Partial<Record<NoticeKind, ErrorVote[]>>): Promise<ServiceUser> => {
+    const user = new ServiceUser(scene.socket(name));
+    t.after(() => user[Symbol.dispose]());
+    assert.equal(await user.says(), "has it");
+    const connection = scene.service.notices.connect({ pid: user.pid, uid }, ({ kind, notice }) => {
+      said[name].push(kind);
+      const vote = votes[kind]?.shift();
+      if (vote !== undefined) connection.reply(notice, vote);
+      if (said.a.at(-1) === "error-resume" && said.b.at(-1) === "error-resume") resumed.resolve();
+    });
+    t.after(() => connection[Symbol.dispose]());
+    connection.register(name, NOTICE_KINDS);
+    return user;
+  };
+  const first = await follow("a", {
+    "error-detected": ["need-reset", "need-reset"],
+    "slot-reset": ["need-reset", "recovered", "need-reset"],
+    "link-reset": ["can-recover"],
+  });
+  const second = await follow("b", {
+    "error-detected": ["can-recover"],
+    "link-reset": ["can-recover"],
+    "slot-reset": ["recovered"],
+  });
+  const real = scene.hardware.functions.get("0000:00:00.0");
+  assert.ok(real);
+  const reset = real.reset.bind(real);
+  real.reset = async () => {
+    await reset();
+    return "flr";
+  };
+  const fail = (): void => {
+    real.events.emit("error", { description: "a completer abort" });
+    real.events.emit("recovered", { description: "it was dealt with" });
+  };
+  fail();
+  await resumed.promise;
+  assert.deepEqual(said, {
+    a: ["error-detected", "slot-reset", "link-reset", "slot-reset", "error-resume"],
+    b: ["error-detected", "link-reset", "slot-reset", "error-resume"],
+  });
+  assert.ok(scene.hardware.done.includes("reset the bus"));
+  second.read();
+  assert.equal(await second.says(), "read 11e81234");
+  // What is not the service's is not taken down.
+  scene.hardware.bus = ["0000:00:00.0", "0000:00:1f.0"];
+  fail();
+  const why = /0000:00:1f\.0 is on the bus of 0000:00:00\.0 and not served/;
+  await scene.event((event) => event.type === "fault" && why.test(event.description));
+  assert.match(await first.says(), /^gone: /);
 });
 
 test("a user who does not let go within its time is made to", async (t) => {

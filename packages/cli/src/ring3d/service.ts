@@ -134,6 +134,7 @@ export class FunctionService implements Service, UserFacing, AsyncDisposable {
       hardware,
       listenFd,
       notices: this.notices,
+      members: () => this.#functions.values(),
       emit: (event) => this.#emit({ ...event, function: name }),
     });
     this.#functions.set(name, fn);

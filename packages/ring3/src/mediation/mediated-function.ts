@@ -7,6 +7,7 @@ import { Msi } from "../pci/capabilities/msi.ts";
 import { MsiX } from "../pci/capabilities/msi-x.ts";
 import type { PciFunction, ResetMethod } from "../pci/function.ts";
 import { Header } from "../pci/header.ts";
+import { giveBack, type KeptRegisters, readKept } from "../pci/kept-registers.ts";
 import type { ConfigListener } from "../virtual/capability-builder.ts";
 import { type FunctionHost, VirtualFunction } from "../virtual/function.ts";
 import type { MemoryMap } from "../virtual/guest-memory.ts";
@@ -16,7 +17,7 @@ import { declarationOf } from "./function-shape.ts";
 import { MediatedBar } from "./mediated-bar.ts";
 import { MediatedConfig } from "./mediated-config.ts";
 import { MediatedInterrupts } from "./mediated-interrupts.ts";
-import { type MediationObserver, Observers } from "./observer.ts";
+import { type MediationObserver, type NoticeObservation, Observers } from "./observer.ts";
 import type { MediationOptions } from "./options.ts";
 import { RegisterActions } from "./register-actions.ts";
 import type { RuleSet } from "./rules.ts";
@@ -35,6 +36,8 @@ export class MediatedFunction extends VirtualFunction implements AsyncDisposable
   readonly #memory: UserMemory;
   readonly #listener: ConfigListener;
   readonly #resettable: boolean;
+  /** What the owner of the machine programmed: users may change some of it, each for itself. */
+  readonly #kept: KeptRegisters;
   readonly #listening: DisposableStack = new DisposableStack();
   #settling: Promise<void> | undefined;
   /** Why the function cannot be given to anybody. */
@@ -89,6 +92,7 @@ export class MediatedFunction extends VirtualFunction implements AsyncDisposable
     this.#observers = observers;
     this.#listener = self.listener ?? {};
     this.#resettable = fn.resetMethods.length > 0;
+    this.#kept = readKept(fn.config);
     const { lockedBytes = Number.POSITIVE_INFINITY, maps = 65_535 } = options;
     this.#memory = new UserMemory(fn.dma, { lockedBytes, maps }, observers);
     if (options.observer !== undefined) this.observe(options.observer);
@@ -177,10 +181,15 @@ export class MediatedFunction extends VirtualFunction implements AsyncDisposable
     this.#settle(user);
   }
 
-  override async resetByUser(): Promise<ResetMethod> {
+  override resetByUser(): Promise<ResetMethod> {
+    return this.resetBy(() => this.real.reset());
+  }
+
+  /** Stops the function, has `reset` reset it under its user, and shows that a function after its reset. */
+  async resetBy(reset: () => Promise<ResetMethod>): Promise<ResetMethod> {
     for (const kind of ["intx", "msi", "msix"] as const) this.interrupts.disconnect(kind);
     this.#busMasterOff();
-    const method = await this.real.reset();
+    const method = await reset();
     if (this.#observers.wants("reset")) this.#observers.tell("reset", { cause: "user", kind: method });
     this.#writeCommand(IO.mask | MEMORY.mask, BUS_MASTER.mask);
     this.#listener.flr?.("flr");
@@ -246,8 +255,9 @@ export class MediatedFunction extends VirtualFunction implements AsyncDisposable
   #listen(): void {
     const { events, gone } = this.real;
     const listening = this.#listening;
-    const notice = (kind: "error" | "recovered" | "removal-requested" | "removed", description: string): void => {
-      if (this.#observers.wants("notice")) this.#observers.tell("notice", { kind, description });
+    const notice = (kind: NoticeObservation["kind"], description: string, reset?: ResetMethod): void => {
+      if (!this.#observers.wants("notice")) return;
+      this.#observers.tell("notice", { kind, description, ...(reset === undefined ? {} : { reset }) });
     };
     listening.use(
       events.on("error", ({ description }) => {
@@ -256,7 +266,15 @@ export class MediatedFunction extends VirtualFunction implements AsyncDisposable
         this.interrupts.signalError();
       }),
     );
-    listening.use(events.on("recovered", ({ description }) => notice("recovered", description)));
+    listening.use(
+      events.on("recovered", ({ description, reset }) => {
+        if (reset !== undefined) {
+          this.#listener.flr?.("flr");
+          this.#armAgain();
+        }
+        notice("recovered", description, reset);
+      }),
+    );
     listening.use(
       events.on("removal-requested", () => {
         notice("removal-requested", `${this.name} is wanted back`);
@@ -290,6 +308,8 @@ export class MediatedFunction extends VirtualFunction implements AsyncDisposable
         const method = await this.real.reset();
         if (this.#observers.wants("reset")) this.#observers.tell("reset", { cause: "handover", kind: method });
       }
+      // A back end that hides a reset gives back what it found, which is what the last user made of it.
+      giveBack(this.real.config, this.#kept, (error) => this.fail(error));
       this.#spoilt = undefined;
       this.#tellSession("ready", after);
     } catch (error) {
@@ -311,6 +331,11 @@ export class MediatedFunction extends VirtualFunction implements AsyncDisposable
     if (this.#observers.wants("reset")) this.#observers.tell("reset", { cause: "user", kind });
     if (kind === "pm") this.#listener.power?.({ state: 0, before: 3, softReset: true });
     else this.#listener.flr?.(kind);
+    this.#armAgain();
+  }
+
+  /** Sets up interrupts that a reset has switched off under the user. */
+  #armAgain(): void {
     const { config } = this.real;
     const lostMsix = config.has(MsiX.CONTROL) && config.read(MsiX.CONTROL).MSIX_ENABLE === 0;
     const lostMsi = config.has(Msi.CONTROL) && config.read(Msi.CONTROL).MSI_ENABLE === 0;

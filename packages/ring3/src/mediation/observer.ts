@@ -76,6 +76,8 @@ export interface SessionObservation {
 export interface NoticeObservation {
   readonly kind: "error" | "recovered" | "removal-requested" | "removed" | "fault";
   readonly description: string;
+  /** Of a recovery: how the function was reset on the way, if it was. */
+  readonly reset?: ResetMethod;
 }
 
 /** Listens to a mediator. Methods are called at once; what they throw is reported as a fault and stops nothing. */

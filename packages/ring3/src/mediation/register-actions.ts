@@ -8,10 +8,10 @@ import { PowerManagement } from "../pci/capabilities/power-management.ts";
 import { VitalProductData } from "../pci/capabilities/vital-product-data.ts";
 import type { ConfigSpace } from "../pci/config-space.ts";
 import { Header } from "../pci/header.ts";
+import { giveBack, type KeptRegisters, readKept } from "../pci/kept-registers.ts";
 import type { Register } from "../pci/register.ts";
 import type { ConfigListener } from "../virtual/capability-builder.ts";
 import type { ConfigPlan, PlannedHook } from "./config-plan.ts";
-import { giveBack, type KeptRegisters, readKept } from "./kept-registers.ts";
 import type { UserCopy } from "./mediated-config.ts";
 
 /** An access to config space inside one capability, aligned to its width. */

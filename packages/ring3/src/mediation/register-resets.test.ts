@@ -85,3 +85,41 @@ for (const way of ways) {
     });
   }
 }
+
+test("a link that the platform has reset: interrupts that were connected still are", async () => {
+  await using real = inProcess(new EduDevice({ capabilities: [pcie()] }));
+  await using mediated = await mediate(real);
+  const told: unknown[] = [];
+  mediated.observe({ notice: ({ kind, reset }) => told.push([kind, reset]) });
+  await using user = inProcess(mediated);
+  await using edu = await EduDriver.start(user, { completion: "msi" });
+  assert.equal(await edu.factorial(5), 120);
+  await real.reset();
+  real.config.write(Header.COMMAND, { MEMORY: 1 });
+  real.events.emit("recovered", { description: "the link was reset", reset: "bus" });
+  assert.deepEqual(told, [["recovered", "bus"]]);
+  user.config.write(Header.COMMAND, { MEMORY: 1, BUS_MASTER: 1 });
+  assert.equal(await edu.factorial(6), 720);
+});
+
+test("what a user made of the registers that are the machine's is not the next one's", async () => {
+  await using real = inProcess(new EduDevice({ capabilities: [pcie()] }));
+  // As a kernel's reset has it, which gives back what it found.
+  const reset = real.reset.bind(real);
+  real.reset = async () => {
+    const found = real.config.readRaw(PciExpress.DEVICE_CONTROL);
+    const method = await reset();
+    real.config.writeRaw(PciExpress.DEVICE_CONTROL, found);
+    return method;
+  };
+  real.config.write(PciExpress.DEVICE_CONTROL, { FATAL_ERROR_REPORTING_ENABLE: 1 });
+  await using mediated = await mediate(real, { rules: linux });
+  {
+    await using user = inProcess(mediated);
+    user.config.write(PciExpress.DEVICE_CONTROL, { FATAL_ERROR_REPORTING_ENABLE: 0, EXTENDED_TAG_FIELD_ENABLE: 1 });
+    assert.equal(real.config.read(PciExpress.DEVICE_CONTROL).FATAL_ERROR_REPORTING_ENABLE, 0);
+  }
+  await mediated.settling;
+  const { FATAL_ERROR_REPORTING_ENABLE, EXTENDED_TAG_FIELD_ENABLE } = real.config.read(PciExpress.DEVICE_CONTROL);
+  assert.deepEqual([FATAL_ERROR_REPORTING_ENABLE, EXTENDED_TAG_FIELD_ENABLE], [1, 0]);
+});

@@ -195,7 +195,11 @@ export interface FunctionEventMap {
   /** The platform reported an uncorrected error (AER, link): the driver should stop and reset. */
   readonly error: { readonly description: string };
   /** The function works again after an error or a reset by somebody else: the driver should re-initialise. */
-  readonly recovered: { readonly description: string };
+  readonly recovered: {
+    readonly description: string;
+    /** How the function was reset on the way: its registers are lost. Left out where it was not, or that is not known. */
+    readonly reset?: ResetMethod;
+  };
   readonly power: { readonly state: PowerState };
   /** The whole machine slept for `sleptMs`: config space survived, device registers did not. */
   readonly resumed: { readonly sleptMs: number };

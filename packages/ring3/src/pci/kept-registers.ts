@@ -1,17 +1,17 @@
 // What the owner of the machine programmed into a function and a reset loses: Linux gives the same back after a reset. The
 // user's own settings of the device are the user's to make again.
 import { isRing3Error } from "../binary/error.ts";
-import { AccessControlServices } from "../pci/capabilities/access-control-services.ts";
-import { AddressTranslationServices } from "../pci/capabilities/address-translation-services.ts";
-import { AdvancedErrorReporting } from "../pci/capabilities/advanced-error-reporting.ts";
-import { LatencyToleranceReporting } from "../pci/capabilities/latency-tolerance-reporting.ts";
-import { PciExpress } from "../pci/capabilities/pci-express.ts";
-import { PciX } from "../pci/capabilities/pci-x.ts";
-import { ResizableBar } from "../pci/capabilities/resizable-bar.ts";
-import { SingleRootIoVirtualization } from "../pci/capabilities/single-root-io-virtualization.ts";
-import type { ConfigSpace } from "../pci/config-space.ts";
-import { Header, Header0 } from "../pci/header.ts";
-import type { Register } from "../pci/register.ts";
+import { AccessControlServices } from "./capabilities/access-control-services.ts";
+import { AddressTranslationServices } from "./capabilities/address-translation-services.ts";
+import { AdvancedErrorReporting } from "./capabilities/advanced-error-reporting.ts";
+import { LatencyToleranceReporting } from "./capabilities/latency-tolerance-reporting.ts";
+import { PciExpress } from "./capabilities/pci-express.ts";
+import { PciX } from "./capabilities/pci-x.ts";
+import { ResizableBar } from "./capabilities/resizable-bar.ts";
+import { SingleRootIoVirtualization } from "./capabilities/single-root-io-virtualization.ts";
+import type { ConfigSpace } from "./config-space.ts";
+import { Header, Header0 } from "./header.ts";
+import type { Register } from "./register.ts";
 
 export type KeptRegisters = readonly { readonly at: number; readonly width: 1 | 2 | 4; readonly value: number }[];
 
@@ -58,6 +58,23 @@ const registers: readonly Register[] = [
   Header.COMMAND,
 ];
 
+const COMMAND_ENABLES =
+  Header.COMMAND.fields.IO.mask |
+  Header.COMMAND.fields.MEMORY.mask |
+  Header.COMMAND.fields.BUS_MASTER.mask |
+  Header.COMMAND.fields.SERR_ENABLE.mask;
+const {
+  CORRECTABLE_ERROR_REPORTING_ENABLE,
+  NON_FATAL_ERROR_REPORTING_ENABLE,
+  FATAL_ERROR_REPORTING_ENABLE,
+  UNSUPPORTED_REQUEST_REPORTING_ENABLE,
+} = PciExpress.DEVICE_CONTROL.fields;
+const ERROR_REPORTING =
+  CORRECTABLE_ERROR_REPORTING_ENABLE.mask |
+  NON_FATAL_ERROR_REPORTING_ENABLE.mask |
+  FATAL_ERROR_REPORTING_ENABLE.mask |
+  UNSUPPORTED_REQUEST_REPORTING_ENABLE.mask;
+
 /** Reads what is there of them. */
 export function readKept(config: ConfigSpace): KeptRegisters {
   const resizable = config.has(ResizableBar.CONTROL_0)
@@ -88,4 +105,18 @@ export function giveBack(config: ConfigSpace, kept: KeptRegisters, failed: (erro
       failed(error);
     }
   }
+}
+
+/**
+ * Whether a function that had these registers was reset, and nobody has given them back. It is told by what a reset clears
+ * and a driver leaves alone: the error reporting that the owner of the machine switched on, and without that COMMAND.
+ */
+export function wasReset(config: ConfigSpace, kept: KeptRegisters): boolean {
+  const lost = (register: Register, mask: number): boolean | undefined => {
+    if (!config.has(register)) return undefined;
+    const at = config.offsetOf(register);
+    const before = kept.find((one) => one.at === at)?.value ?? 0;
+    return (before & mask) === 0 ? undefined : (config.readRaw(register) & mask) === 0;
+  };
+  return lost(PciExpress.DEVICE_CONTROL, ERROR_REPORTING) ?? lost(Header.COMMAND, COMMAND_ENABLES) ?? false;
 }

@@ -59,7 +59,7 @@ interface HotResetDescription {
   readonly devices: readonly DependentFunction[];
 }
 
-const errnos = { EINVAL: 22, EAGAIN: 11, ENOTTY: 25, ENOSPC: 28, ENODEV: 19 } as const;
+const errnos = { EINVAL: 22, EAGAIN: 11, ENOTTY: 25, ENOSPC: 28, ENODEV: 19, EBUSY: 16 } as const;
 
 export class DeviceFile implements Disposable {
   readonly fd: FileDescriptor;
@@ -172,13 +172,19 @@ export class DeviceFile implements Disposable {
     }
   }
 
-  /** Resets the slot or bus. `groups` proves ownership on the group path; it is empty on the iommufd path. */
-  hotReset(groups: readonly FileDescriptor[]): void {
+  /**
+   * Resets the slot or bus. `groups` proves ownership on the group path; it is empty on the iommufd path. `busy`: somebody
+   * (error recovery, an access to a BAR) holds one of the functions; try again.
+   */
+  hotReset(groups: readonly FileDescriptor[]): "done" | "busy" {
     const buffer = new Uint8Array(HotReset.size + groups.length * 4);
     buffer.set(HotReset.bytes({ argsz: buffer.length, count: groups.length }));
     const view = new DataView(buffer.buffer);
     for (const [i, group] of groups.entries()) i32.encode(view, HotReset.size + i * 4, group.number);
-    ioctl(this.fd, "VFIO_DEVICE_PCI_HOT_RESET", DeviceCall.PCI_HOT_RESET, buffer);
+    const result = tryIoctl(this.fd, DeviceCall.PCI_HOT_RESET, buffer, [], "VFIO_DEVICE_PCI_HOT_RESET");
+    if (result >= 0) return "done";
+    if (result === -errnos.EBUSY || result === -errnos.EAGAIN) return "busy";
+    throw systemCallError("ioctl VFIO_DEVICE_PCI_HOT_RESET", -result);
   }
 
   /** Has the kernel write `data` at `offset` of the device's file each time `eventfd` is signalled; -1 ends it. */

@@ -8,6 +8,7 @@ import type { Bar, BarIndex, FunctionIdentity, PciFunction, ResetMethod } from "
 import { FunctionPower, type LowPower } from "../pci/function-power.ts";
 import { Header } from "../pci/header.ts";
 import { identify } from "../pci/identification.ts";
+import { giveBack, type KeptRegisters, wasReset } from "../pci/kept-registers.ts";
 import { WindowGate } from "../pci/window-gate.ts";
 import type { AddressSpace } from "./address-space.ts";
 import type { VfioBar } from "./bar.ts";
@@ -60,7 +61,7 @@ export class VfioFunction implements PciFunction {
   readonly #signals: Disposable;
   readonly #life: { readonly index: number; readonly live: number };
   readonly #regionCount: number;
-  readonly #wantedCommand: number;
+  readonly #kept: KeptRegisters;
   readonly #removalGraceMs: number;
   readonly #resetTimeoutMs: number;
   #graceTimer: ReturnType<typeof setTimeout> | undefined;
@@ -85,8 +86,8 @@ export class VfioFunction implements PciFunction {
     const { pci, resettable, regionCount } = this.#device.info();
     if (!pci) throw new Ring3Error("NOT_SUPPORTED", `${location.address} is no PCI device to VFIO`);
     this.#regionCount = regionCount;
-    const { access, config, bars, rom, wantedCommand } = buildParts(this.#device, space.arena, this.#gate);
-    this.#wantedCommand = wantedCommand;
+    const { access, config, bars, rom, kept } = buildParts(this.#device, space.arena, this.#gate);
+    this.#kept = kept;
     this.#access = access;
     this.config = config;
     this.#bars = bars;
@@ -135,10 +136,7 @@ export class VfioFunction implements PciFunction {
   }
 
   reset(): Promise<ResetMethod> {
-    this.#resetting ??= this.#reset(() => this.#device.reset(), this.resetMethods[0]).finally(() => {
-      this.#resetting = undefined;
-    });
-    return this.#resetting;
+    return this.#resetting ?? this.#reset([this], () => this.#device.reset(), this.resetMethods[0]);
   }
 
   /** Which functions a hot reset would take along; `undefined` where slot and bus cannot be reset. */
@@ -148,21 +146,24 @@ export class VfioFunction implements PciFunction {
   }
 
   /**
-   * Resets the whole slot or bus. Every affected function must be open in this address space, and its driver stopped.
-   * The others' drivers must re-initialise. Throws `NOT_SUPPORTED`, or `SYSTEM_CALL` where one is not ours.
+   * Resets the whole slot or bus, and with it its link. Every affected function must be open in this address space or, by
+   * groups, among `others`, which may have spaces of their own; their drivers must be stopped, and re-initialise. Throws
+   * `NOT_SUPPORTED`, or `SYSTEM_CALL` where one is not ours.
    */
-  hotReset(): Promise<ResetMethod> {
-    if (this.#ending.reason === undefined && this.hotResetScope() === undefined) {
-      return Promise.reject(new Ring3Error("NOT_SUPPORTED", "neither the slot nor the bus can be reset"));
+  async hotReset(others: readonly VfioFunction[] = []): Promise<ResetMethod> {
+    if (this.hotResetScope() === undefined) {
+      throw new Ring3Error("NOT_SUPPORTED", "neither the slot nor the bus can be reset");
     }
-    const attempt = (): "done" => {
-      this.#device.hotReset(this.#attached.group === undefined ? [] : this.addressSpace.groupFiles());
-      return "done";
-    };
-    this.#resetting ??= this.#reset(attempt, "bus").finally(() => {
-      this.#resetting = undefined;
-    });
-    return this.#resetting;
+    const byGroup = this.#attached.group !== undefined;
+    const all = [...new Set([this, ...others])];
+    const spaces = new Set(all.map((fn) => fn.addressSpace));
+    if (!byGroup && spaces.size > 1) {
+      throw new Ring3Error("NOT_SUPPORTED", "by iommufd only functions of one address space are reset together");
+    }
+    const groups = byGroup ? [...spaces].flatMap((space) => space.groupFiles()) : [];
+    await Promise.allSettled(all.flatMap((fn) => fn.#resetting ?? []));
+    const attempt = (): "done" | "busy" => this.#device.hotReset(groups);
+    return await this.#reset(all, attempt, "bus");
   }
 
   /** What the kernel says of each region, those beyond the BARs too. */
@@ -220,27 +221,55 @@ export class VfioFunction implements PciFunction {
     return this.#disposal;
   }
 
-  async #reset(attempt: () => "done" | "busy" | "unsupported", method: ResetMethod | undefined): Promise<ResetMethod> {
-    this.#ending.check();
+  /** Resets these functions by `attempt`; whoever asks for a reset of one of them meanwhile gets this one. */
+  #reset(
+    functions: readonly VfioFunction[],
+    attempt: () => "done" | "busy" | "unsupported",
+    method: ResetMethod | undefined,
+  ): Promise<ResetMethod> {
+    const reset = this.#resetNow(functions, attempt, method).finally(() => {
+      for (const fn of functions) fn.#resetting = undefined;
+    });
+    for (const fn of functions) fn.#resetting = reset;
+    return reset;
+  }
+
+  async #resetNow(
+    functions: readonly VfioFunction[],
+    attempt: () => "done" | "busy" | "unsupported",
+    method: ResetMethod | undefined,
+  ): Promise<ResetMethod> {
+    for (const fn of functions) fn.#ending.check();
     if (method === undefined) {
       throw new Ring3Error("NOT_SUPPORTED", "the kernel has no way to reset this function alone; see hotResetScope()");
     }
+    for (const fn of functions) fn.#stopForReset();
+    try {
+      await retryReset(attempt, this.#ending, this.#resetTimeoutMs);
+      for (const fn of functions) await untilReady(fn.config, fn.#ending, fn.#resetTimeoutMs);
+    } finally {
+      for (const fn of functions) fn.#followReset();
+    }
+    for (const fn of functions) {
+      // The kernel gives back what it found: that is nothing where a link reset came before.
+      fn.#giveBackLost();
+      fn.busMaster = false;
+      fn.events.emit("reset", { method });
+    }
+    return method;
+  }
+
+  #stopForReset(): void {
     this.interrupts.disable();
     this.busMaster = false;
     this.#gate.block("a reset is under way");
-    try {
-      await retryReset(attempt, this.#ending, this.#resetTimeoutMs);
-      await untilReady(this.config, this.#ending, this.#resetTimeoutMs);
-    } finally {
-      if (this.#ending.reason === undefined) {
-        this.config.invalidate();
-        this.#access.followState();
-        this.#gate.unblock("a reset is under way");
-      }
-    }
-    this.busMaster = false;
-    this.events.emit("reset", { method });
-    return method;
+  }
+
+  #followReset(): void {
+    if (this.#ending.reason !== undefined) return;
+    this.config.invalidate();
+    this.#access.followState();
+    this.#gate.unblock("a reset is under way");
   }
 
   #removalRequested(reason: string): void {
@@ -262,11 +291,20 @@ export class VfioFunction implements PciFunction {
       });
       return;
     }
-    // A link reset cleared the BARs; the kernel restores them when memory decoding is switched on.
-    this.config.writeRaw(Header.COMMAND, this.config.readRaw(Header.COMMAND) | this.#wantedCommand);
-    this.events.emit("recovered", {
-      description: "error recovery succeeded; the function's registers may be as after a reset",
-    });
+    if (this.#giveBackLost()) {
+      this.events.emit("recovered", { description: "error recovery succeeded by a reset of the link", reset: "bus" });
+    } else this.events.emit("recovered", { description: "error recovery succeeded; nothing was reset" });
+  }
+
+  /**
+   * After a fatal error the kernel resets the link, and gives nothing back: that would be vfio-pci's, which leaves it to its
+   * user (`pci_bus_error_reset`, `vfio_pci_core_aer_err_detected`, Linux 7.2). Without its error reporting the function
+   * would keep every later error to itself. BARs the kernel does give back, as soon as decoding is switched on.
+   */
+  #giveBackLost(): boolean {
+    if (!wasReset(this.config, this.#kept)) return false;
+    giveBack(this.config, this.#kept, (error) => this.events.emit("error", { description: String(error) }));
+    return true;
   }
 
   #machineSlept(sleptMs: number): void {

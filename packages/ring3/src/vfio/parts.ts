@@ -5,6 +5,7 @@ import { AdvancedErrorReporting } from "../pci/capabilities/advanced-error-repor
 import { readMsiXLayout } from "../pci/capabilities/msi-x.ts";
 import { ConfigSpace } from "../pci/config-space.ts";
 import type { BarIndex } from "../pci/function.ts";
+import { type KeptRegisters, readKept } from "../pci/kept-registers.ts";
 import { actingRegisters } from "../pci/watched-config.ts";
 import type { WindowGate } from "../pci/window-gate.ts";
 import { VfioBar } from "./bar.ts";
@@ -23,8 +24,8 @@ interface FunctionParts {
   readonly config: ConfigSpace;
   readonly bars: readonly VfioBar[];
   readonly rom: VfioRom | undefined;
-  /** The bits of COMMAND that the library wants set while the function is open. */
-  readonly wantedCommand: number;
+  /** What a reset of its link loses, as it is while the function is open. */
+  readonly kept: KeptRegisters;
 }
 
 export function buildParts(device: DeviceFile, arena: Arena, gate: WindowGate): FunctionParts {
@@ -42,6 +43,7 @@ export function buildParts(device: DeviceFile, arena: Arena, gate: WindowGate): 
   const wantedCommand = IO_AND_MEMORY | (reportsErrors ? SERR_ENABLE : 0);
   const command = config.read16(COMMAND);
   if ((command & wantedCommand) !== wantedCommand) config.write16(COMMAND, command | wantedCommand);
+  const kept = readKept(config);
   access.watch(actingRegisters(config), () => config.invalidate());
   const layout = readMsiXLayout(config);
   let upperHalf = false;
@@ -56,7 +58,7 @@ export function buildParts(device: DeviceFile, arena: Arena, gate: WindowGate): 
   });
   const romRegion = device.region(RegionIndex.ROM);
   const rom = romRegion.size === 0 ? undefined : new VfioRom(device.fd, romRegion, gate);
-  return { access, config, bars, rom, wantedCommand };
+  return { access, config, bars, rom, kept };
 }
 
 function kindOf(low: number): "io" | "memory32" | "memory64" {

@@ -1,5 +1,6 @@
 // The tap that does harm: for each occasion it asks each fault of the plan whether it strikes.
 import type { CompletionPlaces } from "../../binary/completion-places.ts";
+import type { ResetMethod } from "../../pci/function.ts";
 import { inLaterTurn, keepAlive } from "../../virtual/turns.ts";
 import { PassingTap } from "../tap/pass.ts";
 import type { Area, BytesTarget, DeviceWrite, InterruptKind, Target, WideTarget, Width } from "../tap/tap.ts";
@@ -23,7 +24,8 @@ export interface FaultTarget {
   view(iova: number, size: number): Uint8Array | undefined;
   /** Signals a vector as if the function had. */
   raise(vector: number, count: number): void;
-  tell(what: "error" | "recovered", description: string): void;
+  /** `reset`: how the function was reset on its way back, if it was. */
+  tell(what: "error" | "recovered", description: string, reset?: ResetMethod): void;
   remove(reason: string): void;
   /** Resets the function behind its driver's back; resolves when it answers again. */
   reset(): Promise<void>;
@@ -216,7 +218,7 @@ export class FaultTap extends PassingTap {
     target.reset().then(
       () => {
         this.#silent = false;
-        target.tell("recovered", description);
+        target.tell("recovered", description, "bus");
       },
       (error: unknown) => target.remove(`it could not be reset (${String(error)})`),
     );

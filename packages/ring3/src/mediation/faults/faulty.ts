@@ -52,7 +52,7 @@ export function faulty(fn: PciFunction, plan: FaultPlan, options: FaultyOptions 
     },
     view: (iova, size) => watched.dma.view(iova, size),
     raise: (vector, count) => watched.interrupts.raise(vector, count),
-    tell: (what, description) => watched.tell(what, { description }),
+    tell: (what, description, reset) => watched.tell(what, { description, ...(reset === undefined ? {} : { reset }) }),
     remove: (reason) => watched.remove(reason),
     reset: () => watched.resetBehind(fn.resetMethods.length > 0 ? () => fn.reset() : async () => "unknown"),
   });
