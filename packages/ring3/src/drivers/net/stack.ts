@@ -17,7 +17,8 @@ import { PACKET_WORDS, Packets, PacketWord } from "./packets.ts";
 import { Pinger, type PingOptions, type PingReply } from "./pinger.ts";
 import { Reassembler } from "./reassembly.ts";
 import { StackLife } from "./stack-life.ts";
-import type { StackConfiguration, StackOptions } from "./stack-options.ts";
+import type { StackDevice } from "./stack-device.ts";
+import type { PermanentNeighbour, StackConfiguration, StackOptions } from "./stack-options.ts";
 import { StackCounts, type StackStatistics } from "./stack-statistics.ts";
 import { TransmitTurns } from "./transmit-turns.ts";
 import type { UdpBindOptions, UdpEndpoint } from "./udp-endpoint.ts";
@@ -37,8 +38,8 @@ const TICK_MS = 1000;
  * using endpoint = stack.udp.bind(7);
  * for await (const { data, address, port } of endpoint) endpoint.send(data, address, port);
  */
-export class Stack implements AsyncDisposable {
-  readonly device: NetDevice;
+export class Stack<Device extends StackDevice = NetDevice> implements AsyncDisposable {
+  readonly device: Device;
   /** UDP. */
   readonly udp: {
     /**
@@ -65,7 +66,7 @@ export class Stack implements AsyncDisposable {
   #loop: Promise<void> = Promise.resolve();
   #ended: Promise<void> | undefined;
 
-  private constructor(device: NetDevice, options: StackOptions) {
+  private constructor(device: Device, options: StackOptions) {
     const queue = device.queues[options.queue ?? 0];
     if (queue === undefined) {
       throw new Ring3Error(
@@ -86,6 +87,7 @@ export class Stack implements AsyncDisposable {
     // Nothing comes and nothing goes any more: whoever waits hears why.
     this.#life = new StackLife(device, (error) => {
       this.#pinger.failAll(error);
+      this.#output.neighbours.failAll(error);
       this.#ports.fail(error);
       this.#dhcp?.fail(error);
     });
@@ -99,6 +101,7 @@ export class Stack implements AsyncDisposable {
       vlan: vlan ?? -1,
       udpChecksum: device.capabilities.l4Checksum && options.checksumOffload !== false,
       neighbours: options.neighbours ?? {},
+      arp: options.arp !== false,
       unreachable: (address) => {
         this.#pinger.failAll(new Ring3Error("NET_UNREACHABLE", `nobody answers for ${ipv4Text(address)}`), address);
       },
@@ -109,7 +112,8 @@ export class Stack implements AsyncDisposable {
       const sent = this.#output.udp(bytes, at, length, sourcePort, destination, destinationPort);
       this.#turns.later();
       return sent;
-    });
+    }, device.ephemeralPorts);
+    for (const { address, mac } of options.permanentNeighbours ?? []) this.#output.neighbours.add(ipv4(address), mac);
     const igmp = new IgmpHost();
     this.#groups = new GroupMembership(igmp, device, this.#output);
     this.#input = new IpInput({
@@ -122,6 +126,7 @@ export class Stack implements AsyncDisposable {
       reassembler: this.#reassembler,
       mac: device.mac.slice(),
       vlan: vlan ?? -1,
+      arp: options.arp !== false,
       answerEcho: options.answerEcho !== false,
     });
     this.udp = {
@@ -137,7 +142,10 @@ export class Stack implements AsyncDisposable {
    * Starts a stack on the device, which stays the caller's. Rejects with `ADDRESS_INVALID`, `NET_INVALID`, `NET_NO_QUEUE`, the
    * end of the device, and `DHCP_NO_LEASE` where DHCP was asked for and nobody answered in time.
    */
-  static async start(device: NetDevice, options: StackOptions = {}): Promise<Stack> {
+  static async start<Device extends StackDevice = NetDevice>(
+    device: Device,
+    options: StackOptions = {},
+  ): Promise<Stack<Device>> {
     const stack = new Stack(device, options);
     try {
       if (options.vlan !== undefined && device.capabilities.vlanFilter) await device.setVlans([options.vlan]);
@@ -192,6 +200,21 @@ export class Stack implements AsyncDisposable {
       address: ipv4Text(address),
       mac: mac.slice(),
     }));
+  }
+
+  /**
+   * The next station on the way to `address`, itself or the gateway, asked for by ARP where it is not known. Rejects with
+   * `NET_UNREACHABLE`, `ADDRESS_INVALID`, {@link Stack.failure}.
+   */
+  async resolve(address: string): Promise<PermanentNeighbour> {
+    const next = this.#output.nextHop(ipv4(address));
+    this.#life.check();
+    if (next === ANY_ADDRESS) throw new Ring3Error("NET_UNREACHABLE", `there is no way to ${address}`);
+    const asking = this.#output.neighbours.resolve(next, this.#clock.now());
+    this.#turns.later();
+    const mac = await asking;
+    if (mac === undefined) throw new Ring3Error("NET_UNREACHABLE", `nobody answers for ${ipv4Text(next)}`);
+    return { address: ipv4Text(next), mac };
   }
 
   /** Takes an address, as `192.0.2.1/24`, and tells the network. Throws `ADDRESS_INVALID`, {@link Stack.failure}. */
@@ -341,6 +364,7 @@ export class Stack implements AsyncDisposable {
     await this.#loop;
     this.#ports.close();
     this.#pinger.failAll(closed);
+    this.#output.neighbours.failAll(closed);
     this.#dhcp?.fail(closed);
     this.#output[Symbol.dispose]();
     this.#packets[Symbol.dispose]();
