@@ -13,10 +13,10 @@ import { IpInput } from "./ip-input.ts";
 import { type Configuration, IpOutput } from "./ip-output.ts";
 import { IpProtocol } from "./ipv4.ts";
 import { ANY_ADDRESS, ipv4, ipv4Text, parseNetwork } from "./ipv4-address.ts";
-import { PACKET_WORDS, Packets, PacketWord } from "./packets.ts";
 import { Pinger, type PingOptions, type PingReply } from "./pinger.ts";
 import { Reassembler } from "./reassembly.ts";
 import { StackLife } from "./stack-life.ts";
+import { StackLoop } from "./stack-loop.ts";
 import type { StackDevice } from "./stack-device.ts";
 import type { PermanentNeighbour, StackConfiguration, StackOptions } from "./stack-options.ts";
 import { StackCounts, type StackStatistics } from "./stack-statistics.ts";
@@ -24,7 +24,6 @@ import { TransmitTurns } from "./transmit-turns.ts";
 import type { UdpBindOptions, UdpEndpoint } from "./udp-endpoint.ts";
 import { UdpPorts } from "./udp-ports.ts";
 
-const BURST = 64;
 const TICK_MS = 1000;
 
 /**
@@ -50,7 +49,6 @@ export class Stack<Device extends StackDevice = NetDevice> implements AsyncDispo
   readonly #options: StackOptions;
   readonly #clock: Clock;
   readonly #queue: NetQueue;
-  readonly #packets: Packets;
   readonly #counts: StackCounts = new StackCounts();
   readonly #life: StackLife;
   readonly #ports: UdpPorts;
@@ -60,10 +58,10 @@ export class Stack<Device extends StackDevice = NetDevice> implements AsyncDispo
   readonly #output: IpOutput;
   readonly #input: IpInput;
   readonly #turns: TransmitTurns;
+  readonly #loop: StackLoop;
   readonly #removed: Disposable;
   #dhcp: AddressByDhcp | undefined;
-  #tickMs: number;
-  #loop: Promise<void> = Promise.resolve();
+  #running: Promise<void> = Promise.resolve();
   #ended: Promise<void> | undefined;
 
   private constructor(device: Device, options: StackOptions) {
@@ -82,7 +80,6 @@ export class Stack<Device extends StackDevice = NetDevice> implements AsyncDispo
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
     this.#queue = queue;
-    this.#packets = new Packets(queue.pool.arena, BURST);
     this.#reassembler = new Reassembler(options.reassembly);
     // Nothing comes and nothing goes any more: whoever waits hears why.
     this.#life = new StackLife(device, (error) => {
@@ -91,7 +88,6 @@ export class Stack<Device extends StackDevice = NetDevice> implements AsyncDispo
       this.#ports.fail(error);
       this.#dhcp?.fail(error);
     });
-    this.#tickMs = this.#clock.now();
     this.#output = new IpOutput({
       queue,
       counts: this.#counts,
@@ -129,6 +125,15 @@ export class Stack<Device extends StackDevice = NetDevice> implements AsyncDispo
       arp: options.arp !== false,
       answerEcho: options.answerEcho !== false,
     });
+    this.#loop = new StackLoop({
+      device,
+      queue,
+      input: this.#input,
+      turns: this.#turns,
+      life: this.#life,
+      clock: this.#clock,
+      due: (nowMs) => this.#due(nowMs),
+    });
     this.udp = {
       bind: (port, bindOptions = {}) => {
         this.#life.check();
@@ -150,7 +155,7 @@ export class Stack<Device extends StackDevice = NetDevice> implements AsyncDispo
     try {
       if (options.vlan !== undefined && device.capabilities.vlanFilter) await device.setVlans([options.vlan]);
       if (options.address !== undefined) stack.configure(options.address, options.gateway);
-      if (options.drive !== false) stack.#loop = stack.#run();
+      if (options.drive !== false) stack.#running = stack.#loop.run();
       if (options.dhcp !== undefined && options.dhcp !== false) {
         await stack.#startDhcp(options.dhcp === true ? {} : options.dhcp);
       }
@@ -264,7 +269,7 @@ export class Stack<Device extends StackDevice = NetDevice> implements AsyncDispo
   }
 
   #reportGroups(): void {
-    this.#tick(this.#clock.now());
+    this.#loop.tick();
     this.#turns.later();
   }
 
@@ -273,51 +278,16 @@ export class Stack<Device extends StackDevice = NetDevice> implements AsyncDispo
    * drive the stack themselves (`drive: false`). Throws {@link Stack.failure}.
    */
   poll(): number {
-    const { failure } = this.#life;
-    if (failure !== undefined) throw failure;
-    const packets = this.#packets;
-    const { words } = packets;
-    const count = this.#queue.rxBurst(packets, BURST);
-    const nowMs = this.#clock.now();
-    this.#turns.gather(() => {
-      for (let i = 0, at = 0; i < count; i++, at += PACKET_WORDS) {
-        const place = words[at + PacketWord.PLACE] as number;
-        const kept = this.#input.frame(
-          place,
-          words[at + PacketWord.LENGTH] as number,
-          words[at + PacketWord.FLAGS] as number,
-          words[at + PacketWord.OFFLOAD] as number,
-          nowMs,
-        );
-        // A listener may have ended the device.
-        if (!kept && !this.#queue.pool.disposed) this.#queue.pool.give(place);
-      }
-      if (nowMs >= this.#tickMs) this.#tick(nowMs);
-    });
-    return count;
-  }
-
-  async #run(): Promise<void> {
-    const signal = this.#life.closing;
-    try {
-      while (!signal.aborted) {
-        const timeoutMs = Math.max(0, this.#tickMs - this.#clock.now());
-        await this.device.receivable(this.#queue.index, { timeoutMs, signal });
-        this.poll();
-      }
-    } catch (error) {
-      if (signal.aborted) return;
-      this.#life.fail(this.device.failure ?? (error instanceof Error ? error : new Error(String(error))));
-    }
+    return this.#loop.poll();
   }
 
   /** What time has brought: neighbours that do not answer, reports, leases. */
-  #tick(nowMs: number): void {
+  #due(nowMs: number): number {
     this.#output.neighbours.tick(nowMs);
     this.#reassembler.expire(nowMs);
     this.#groups.tick(nowMs);
     this.#dhcp?.tick(nowMs);
-    this.#tickMs = Math.min(nowMs + TICK_MS, this.#groups.dueMs, this.#dhcp?.dueMs ?? Number.POSITIVE_INFINITY);
+    return Math.min(nowMs + TICK_MS, this.#groups.dueMs, this.#dhcp?.dueMs ?? Number.POSITIVE_INFINITY);
   }
 
   async #startDhcp(options: StackDhcpOptions): Promise<void> {
@@ -338,15 +308,13 @@ export class Stack<Device extends StackDevice = NetDevice> implements AsyncDispo
           const { neighbours, transmit } = this.#output;
           return neighbours.busy || transmit.waiting > 0 || this.#queue.txPending() > 0;
         },
-        tickSoon: () => {
-          this.#tickMs = 0;
-        },
+        tickSoon: () => this.#loop.tickSoon(),
       },
       options,
     );
     this.#dhcp = dhcp;
     this.#ports.bind(DHCP_CLIENT_PORT, { listener: (bytes, at, length) => dhcp.receive(bytes.slice(at, at + length)) });
-    this.#tick(this.#clock.now());
+    this.#loop.tick();
     this.#turns.later();
     await dhcp.configured();
   }
@@ -361,12 +329,12 @@ export class Stack<Device extends StackDevice = NetDevice> implements AsyncDispo
     if (this.#life.working) await this.#dhcp?.giveBack();
     const closed = this.#life.close();
     this.#removed[Symbol.dispose]();
-    await this.#loop;
+    await this.#running;
     this.#ports.close();
     this.#pinger.failAll(closed);
     this.#output.neighbours.failAll(closed);
     this.#dhcp?.fail(closed);
     this.#output[Symbol.dispose]();
-    this.#packets[Symbol.dispose]();
+    this.#loop[Symbol.dispose]();
   }
 }
