@@ -20,11 +20,14 @@ interface Group {
 
 const root = join(import.meta.dirname, "..");
 const counts = { passed: 0, failed: 0, skipped: 0 };
+const suitesRun = new Set<string>();
 const processors = availableParallelism();
+/** Where there is one processor, one list after the other. */
+const beside = processors >= 2;
 
 const UNIT: Group = {
   title: "unit",
-  patterns: ["packages/**/*.test.ts", "tests/{architecture,contract,fakes}/*.test.ts"],
+  patterns: ["packages/**/*.test.ts", "tests/{architecture,contract,fakes}/*.test.ts", "tests/guest/suites.test.ts"],
   concurrency: 2,
 };
 const MIGRATION: Group = { title: "migration", patterns: ["tests/migration/*.test.ts"], concurrency: 2 };
@@ -71,12 +74,20 @@ async function runGroup({ title, patterns, concurrency, lane }: Group, print: (t
   if (names.length === 0) throw new Error(`no test file matches ${patterns.join(" ")}`);
   const files = names.map((name) => join(root, name));
   const started = performance.now();
-  const env = { ...process.env, ...(lane === undefined ? {} : { RING3_GUEST_LANE: lane }) };
+  const env = { ...process.env, ...(lane === undefined ? {} : guestEnvironment(lane)) };
   const stream = run({ cwd: root, files, concurrency, env, execArgv: [`--import=${join(root, "tests/seed.ts")}`] });
   const own = new Set(files);
   const count =
     (kind: "pass" | "fail") =>
-    (data: { name: string; skip?: string | boolean; todo?: string | boolean; details: { type?: string } }) => {
+    (data: {
+      name: string;
+      nesting: number;
+      skip?: string | boolean;
+      todo?: string | boolean;
+      details: { type?: string };
+    }) => {
+      // Suites stand below the guest that they ran in.
+      if (lane !== undefined && data.nesting === 1) suitesRun.add(data.name);
       if (data.details.type === "suite") return;
       if (own.has(data.name) && kind === "pass") return;
       if (data.skip !== undefined && data.skip !== false) counts.skipped++;
@@ -123,6 +134,21 @@ async function runBeside(lists: readonly (readonly Group[])[]): Promise<void> {
   );
 }
 
+/** Suites for any kernel are shared out where the lanes run beside each other; in turn the quick kernel has them all. */
+function guestEnvironment(lane: string): Readonly<Record<string, string>> {
+  const assignment = process.env["RING3_GUEST_KERNELS"] ?? (beside ? "balanced" : "quick");
+  return { RING3_GUEST_LANE: lane, RING3_GUEST_KERNELS: assignment };
+}
+
+/** Suites that no lane has run, although their kernel is there. */
+async function suitesLeft(): Promise<string[]> {
+  const { findSuites } = await import("../tests/guest/suites.ts");
+  const { iommufdKernel } = await import("../tests/guest/kernels.ts");
+  const there = iommufdKernel() === undefined ? ["debian"] : ["debian", "iommufd"];
+  const wanted = findSuites().filter(({ kernels }) => kernels.some((kernel) => there.includes(kernel)));
+  return wanted.map(({ name }) => name).filter((name) => !suitesRun.has(name));
+}
+
 const GUESTS = [[IOMMUFD_GUESTS], [DEBIAN_GUESTS]];
 const runs: Readonly<Record<string, readonly (readonly Group[])[]>> = {
   unit: [[UNIT]],
@@ -148,8 +174,14 @@ if (which === "all") {
   const left = filesOf(["packages/**/*.test.ts", "tests/**/*.test.ts"]).filter((file) => !taken.has(file));
   if (left.length > 0) throw new Error(`no group has ${left.join(", ")}`);
 }
-// Where there is one processor, one after the other.
-await runBeside(processors >= 2 ? chosen : [chosen.flat()]);
+await runBeside(beside ? chosen : [chosen.flat()]);
+if (chosen.flat().some(({ lane }) => lane !== undefined)) {
+  const left = await suitesLeft();
+  if (left.length > 0) {
+    counts.failed++;
+    console.log(`\nno lane has run the suites ${left.join(", ")}`);
+  }
+}
 
 console.log(`\n${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
 process.exitCode = counts.failed === 0 ? 0 : 1;

@@ -1,6 +1,7 @@
 // timeout: 600
 // The command as uid 1000 without a capability: list, info, NVMe and edu, with real devices behind it.
 // kernels: any
+// seconds: 120
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";

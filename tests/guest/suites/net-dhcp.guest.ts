@@ -2,6 +2,7 @@
 // is given back, from a virtual function of the same card and from e1000e over the wire.
 // timeout: 600
 // kernels: any
+// seconds: 36
 // packages: dnsmasq
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";

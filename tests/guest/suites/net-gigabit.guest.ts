@@ -2,6 +2,7 @@
 // interrupt and polled; the virtual functions under the kernel's igb driver.
 // timeout: 600
 // kernels: any
+// seconds: 18
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import type { NetDevice, NetDeviceOptions } from "../../../packages/ring3/src/drivers/net/device.ts";

@@ -8,6 +8,7 @@ import { once } from "node:events";
 import { before, test } from "node:test";
 import { promisify } from "node:util";
 import { Worker } from "node:worker_threads";
+import { captured } from "../../../packages/cli/src/captured-run.ts";
 import type { LinkState, NetDevice, NetDeviceOptions } from "../../../packages/ring3/src/drivers/net/device.ts";
 import { openNetDevice } from "../../../packages/ring3/src/drivers/net/open.ts";
 import { PacketPool } from "../../../packages/ring3/src/drivers/net/packet-pool.ts";
@@ -19,6 +20,7 @@ import {
   PacketWord,
 } from "../../../packages/ring3/src/drivers/net/packets.ts";
 import { open } from "../../../packages/ring3/src/index.ts";
+import { kernelEcho } from "../echo.ts";
 import { checksum, exchange, udpFrame } from "../frames.ts";
 import { awaitFunction, bind, qmp, rootOutput } from "../inside.ts";
 import { FUNCTIONS, HOTPLUG } from "../machine.ts";
@@ -27,6 +29,8 @@ import { withDevices } from "../net-devices.ts";
 const { igb, e1000e } = FUNCTIONS;
 const BOTH = [igb.address, e1000e.address];
 const FRAMES = 600;
+/** The address of the kernel's stack. */
+const KERNEL = "192.0.2.1";
 const WHOLE = { count: FRAMES, damaged: 0, duplicated: 0, disordered: 0 };
 
 before(async () => {
@@ -192,6 +196,36 @@ test("packets are spread over queues, and a worker has one of its own", async ()
       assert.equal(workers.owned, false);
     }
   });
+});
+
+test("ring3 echo-stress over two queues, with the kernel's stack at the other end", async () => {
+  await bind(e1000e.address, "e1000e");
+  try {
+    const netdev = (await rootOutput(`ls /sys/bus/pci/devices/${e1000e.address}/net`)).trim();
+    await rootOutput(`ip link set ${netdev} up; ip addr add ${KERNEL}/24 dev ${netdev}`);
+    await using kernel = await kernelEcho(KERNEL);
+    const words = ["echo-stress", igb.address, `${KERNEL}:${kernel.port}`, "--ip", "192.0.2.2/24"];
+    const load = ["--threads", "2", "--queues", "2", "-n", "1000", "-w", "16", "--timeout", "60000"];
+    const { status, stdout, stderr } = await captured([...words, ...load, "--json"]);
+    assert.equal(status, 0, stderr);
+    const { sent, received, lost, late, corrupt, queues } = JSON.parse(stdout) as Record<string, number> & {
+      readonly queues: readonly Readonly<Record<string, number>>[];
+    };
+    const all = 2000;
+    assert.deepEqual(
+      { sent, received, lost, late, corrupt },
+      { sent: all, received: all, lost: 0, late: 0, corrupt: 0 },
+    );
+    assert.deepEqual(
+      queues.map(({ index }) => index),
+      [0, 1],
+    );
+    for (const queue of queues) assert.ok((queue["tx_packets"] ?? 0) >= all / 2, stdout);
+    const sum = (name: string): number => queues.reduce((total, queue) => total + (queue[name] ?? 0), 0);
+    assert.deepEqual([sum("handedOver"), sum("lost")], [sum("takenOver"), 0]);
+  } finally {
+    await bind(e1000e.address, "vfio-pci");
+  }
 });
 
 test("long frames with large buffers, and no frame beyond the MTU", async () => {

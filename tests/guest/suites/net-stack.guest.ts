@@ -3,6 +3,7 @@
 // timeout: 900
 // timeout-full: 14400
 // kernels: any
+// seconds: 16
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { Stack } from "../../../packages/ring3/src/drivers/net/stack.ts";

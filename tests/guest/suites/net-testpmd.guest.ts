@@ -3,6 +3,7 @@
 // timeout: 600
 // timeout-full: 1800
 // kernels: any
+// seconds: 58
 // packages: dpdk
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";

@@ -2,6 +2,7 @@
 // DHCP from QEMU's network, link, reset and unplugging.
 // timeout: 600
 // kernels: any
+// seconds: 28
 import assert from "node:assert/strict";
 import { createSocket } from "node:dgram";
 import { existsSync } from "node:fs";

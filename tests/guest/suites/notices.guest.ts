@@ -1,6 +1,7 @@
 // Notices with replies, with two registered users of two uids behind ring3d: unplugging, errors of the platform, and the
 // machine's sleep, by a logind that is not one on a message bus that is.
 // kernels: any
+// seconds: 106
 // packages: dbus
 // timeout: 900
 import assert from "node:assert/strict";

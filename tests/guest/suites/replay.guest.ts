@@ -2,6 +2,7 @@
 // is; a driver that departs is told. Then the controller itself, with faults between it and the driver.
 // timeout: 300
 // kernels: any
+// seconds: 9
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { NvmeDriver } from "../../../packages/ring3/src/drivers/nvme/index.ts";

@@ -1,6 +1,7 @@
 // The service ring3d as root, and ordinary users of it, who have nothing but its sockets: the disk is taken from the kernel's
 // driver, edu and a virtual function had none; uid 1000 has the disk, uid 1001 the others, and neither gets at the other's.
 // kernels: any
+// seconds: 245
 // timeout: 1200
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";

@@ -1,5 +1,6 @@
 // ring3 watch over real events: hotplug and binding, AER with the packet behind it, power; as an ordinary user and as root.
 // kernels: any
+// seconds: 37
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";

@@ -1,6 +1,6 @@
 // What the network commands share: opening a device with its driver, starting a stack on it, their options.
 import type { PciFunction } from "ring3";
-import type { NetDevice, NetDeviceOptions, Stack } from "ring3/net";
+import type { NetDevice, NetDeviceOptions, Stack, StackDevice } from "ring3/net";
 import type { OperandDeclaration } from "../command.ts";
 import type { Context } from "../context.ts";
 import { type Opening, openFunction } from "../open-function.ts";
@@ -91,7 +91,7 @@ export async function openDevice(
 }
 
 /** Checks the options that give an address, before anything is opened. */
-function checkAddressing(words: Pick<StackWords, "ip" | "dhcp" | "gateway">): void {
+export function checkAddressing(words: Pick<StackWords, "ip" | "dhcp" | "gateway">): void {
   if (words.dhcp === (words.ip !== undefined)) {
     throw new UsageError("our address: give either --ip ADDRESS/PREFIX or --dhcp");
   }
@@ -107,9 +107,20 @@ export async function openStack(
 ): Promise<{ readonly device: NetDevice; readonly stack: Stack }> {
   checkAddressing(words);
   const device = await openDevice(address, words, context, resources);
+  return { device, stack: await startStack(device, device, words, context, resources) };
+}
+
+/** Starts a stack on the device, or on what stands for it. */
+export async function startStack<Over extends StackDevice>(
+  device: NetDevice,
+  over: Over,
+  words: StackWords,
+  context: Context,
+  resources: AsyncDisposableStack,
+): Promise<Stack<Over>> {
   const { Stack } = await import("ring3/net");
   const stack = resources.use(
-    await Stack.start(device, {
+    await Stack.start(over, {
       ...(words.ip === undefined ? { dhcp: { signal: context.signal } } : { address: words.ip }),
       ...(words.gateway === undefined ? {} : { gateway: words.gateway }),
       ...(words.vlan === undefined ? {} : { vlan: Number(words.vlan) }),
@@ -117,7 +128,7 @@ export async function openStack(
   );
   const { address: own } = stack.configuration;
   context.progress.step(`${device.driver} at ${device.address}, ${stack.configuration.mac}, ${own}`);
-  return { device, stack };
+  return stack;
 }
 
 /** `192.0.2.1` or `192.0.2.1:7`. */

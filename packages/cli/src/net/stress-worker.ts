@@ -1,123 +1,116 @@
-// A thread of ring3 echo-stress: makes the datagrams of its requests and checks every byte of what comes back. The thread that
-// has the device sends and receives for all of them; batches of datagrams go between the two.
-import { isMainThread, parentPort, workerData } from "node:worker_threads";
-import { checkPayload, fillPayload } from "./echo-payload.ts";
+// A thread of ring3 echo-stress. It sends and receives over a queue of its own, where it has one; else the main thread does that
+// for it, and batches of datagrams go between the two.
+import { isMainThread, type MessagePort, parentPort, workerData } from "node:worker_threads";
+import type {
+  NetQueueHandle,
+  NetQueueStatistics,
+  QueueDeviceFacts,
+  ReceiveSteering,
+  StackOptions,
+  SteeringStatistics,
+} from "ring3/net";
+import { Stress, type StressLoad, type StressReport } from "./stress.ts";
+import { UnsentDatagrams } from "./unsent-datagrams.ts";
+
+/** A queue of the thread's own, and what a stack over it has to know. */
+export interface StressStation {
+  readonly queue: NetQueueHandle;
+  readonly steering: ReceiveSteering;
+  readonly station: number;
+  readonly facts: QueueDeviceFacts;
+  readonly stack: Pick<StackOptions, "address" | "gateway" | "vlan" | "permanentNeighbours">;
+  readonly peer: { readonly address: string; readonly port: number };
+}
 
 /** What a thread is told at its start. */
-export interface StressOrder {
+export interface StressOrder extends StressLoad {
   readonly kind: "echo-stress";
-  /** Also the number in its payloads. */
-  readonly sender: number;
-  readonly count: number;
-  readonly sizeBytes: number;
-  /** Requests on their way at once. */
-  readonly window: number;
-  readonly timeoutMs: number;
+  readonly own: StressStation | undefined;
 }
 
-/** Datagrams one after the other, each of `sizeBytes`. */
-interface StressBatch {
-  readonly bytes: Uint8Array;
+/** What a queue did, for the result. */
+export interface QueueCounts extends NetQueueStatistics, SteeringStatistics {
+  readonly index: number;
 }
 
-export interface StressReport {
-  readonly sent: number;
-  readonly received: number;
-  readonly lost: number;
-  readonly late: number;
-  readonly corrupt: number;
-  /** Nanoseconds of what came back since the last report. */
-  readonly latencies: Float64Array;
-  readonly done: boolean;
-}
+/** What a thread says: requests to send for it, how far it is, and last what its queue did. */
+export type StressMessage =
+  | { readonly datagrams: Uint8Array }
+  | { readonly report: StressReport }
+  | { readonly queue: QueueCounts };
 
-/** What a thread says: requests to send, or how far it is. */
-export type StressMessage = { readonly batch: StressBatch } | { readonly report: StressReport };
+/** What a thread is told later: what came back, one after the other; to end. */
+export type StressNews = { readonly datagrams: Uint8Array } | "end";
 
 /** Where this file lies, for the thread. */
 export const STRESS_WORKER: URL = new URL(import.meta.url);
 
 const LOOK_MS = 20;
+/** Between two tries to send what the ring had no room for. */
+const RETRY_MS = 1;
 
-class Stress {
-  readonly #order: StressOrder;
-  readonly #send: (message: StressMessage) => void;
-  readonly #onTheWay: Map<number, number> = new Map();
-  readonly #latencies: number[] = [];
-  #next = 0;
-  #received = 0;
-  #lost = 0;
-  #late = 0;
-  #corrupt = 0;
-
-  constructor(order: StressOrder, send: (message: StressMessage) => void) {
-    this.#order = order;
-    this.#send = send;
-  }
-
-  fill(): void {
-    const { window, count, sizeBytes, sender } = this.#order;
-    const wanted = Math.min(window - this.#onTheWay.size, count - this.#next);
-    // Not for every one that came back: a message between threads costs more than a datagram.
-    if (wanted <= 0 || (wanted < window / 4 && this.#next + wanted < count)) return;
-    const bytes = new Uint8Array(wanted * sizeBytes);
-    const now = performance.now();
-    for (let i = 0; i < wanted; i++) {
-      fillPayload(bytes.subarray(i * sizeBytes, (i + 1) * sizeBytes), sender, this.#next);
-      this.#onTheWay.set(this.#next++, now);
+/** Runs over what the main thread sends and receives. */
+function relayed(order: StressOrder, port: MessagePort): void {
+  const say = (message: StressMessage): void => port.postMessage(message);
+  const stress = new Stress(order, (datagrams) => say({ datagrams }));
+  const timer = setInterval(() => say({ report: stress.report() }), LOOK_MS);
+  port.on("message", (news: StressNews) => {
+    if (news === "end") {
+      clearInterval(timer);
+      port.close();
+      return;
     }
-    this.#send({ batch: { bytes } });
-  }
+    const { datagrams } = news;
+    for (let at = 0; at < datagrams.length; at += order.sizeBytes) stress.take(datagrams, at, order.sizeBytes);
+    stress.fill();
+  });
+  stress.fill();
+}
 
-  take({ bytes }: StressBatch): void {
-    const { sizeBytes, sender } = this.#order;
-    const now = performance.now();
-    for (let at = 0; at + sizeBytes <= bytes.length; at += sizeBytes) {
-      const sequence = checkPayload(bytes, at, sizeBytes, sender, sizeBytes);
-      const sentMs = this.#onTheWay.get(sequence);
-      if (sequence < 0) this.#corrupt++;
-      else if (sentMs === undefined) this.#late++;
-      else {
-        this.#onTheWay.delete(sequence);
-        this.#received++;
-        this.#latencies.push((now - sentMs) * 1e6);
-      }
-    }
-    this.fill();
-  }
-
-  /** Gives up what took too long, and says how far it is; whether all is accounted for. */
-  look(): boolean {
-    const before = performance.now() - this.#order.timeoutMs;
-    for (const [sequence, sentMs] of this.#onTheWay) {
-      if (sentMs > before) break;
-      this.#onTheWay.delete(sequence);
-      this.#lost++;
-    }
-    this.fill();
-    const done = this.#next >= this.#order.count && this.#onTheWay.size === 0;
-    const latencies = Float64Array.from(this.#latencies.splice(0));
-    const report = {
-      sent: this.#next,
-      received: this.#received,
-      lost: this.#lost,
-      late: this.#late,
-      corrupt: this.#corrupt,
-    };
-    this.#send({ report: { ...report, latencies, done } });
-    return done;
-  }
+/**
+ * Runs over a queue of its own. It goes on when its own work is done, since the device may give it what is for others, until it is
+ * told to end.
+ */
+async function steered(order: StressOrder, own: StressStation, port: MessagePort): Promise<void> {
+  const ended = new Promise<void>((resolve) => port.once("message", () => resolve()));
+  const say = (message: StressMessage): void => port.postMessage(message);
+  const { attachNetQueue, ipv4, QueueDevice, Stack, SteeredQueue } = await import("ring3/net");
+  using attached = await attachNetQueue(own.queue);
+  const queue = new SteeredQueue(attached, own.steering, own.station);
+  await using stack = await Stack.start(new QueueDevice(queue, own.facts), {
+    ...own.stack,
+    arp: false,
+  });
+  using endpoint = stack.udp.bind(0, {
+    listener: (bytes, at, length) => {
+      stress.take(bytes, at, length);
+      stress.fill();
+    },
+  });
+  const unsent = new UnsentDatagrams(endpoint, ipv4(own.peer.address), own.peer.port, order.sizeBytes);
+  const stress = new Stress(order, (datagrams) => unsent.add(datagrams));
+  // The main thread hears of the device's end by itself, and says so.
+  const whileItWorks = (work: () => void) => (): void => {
+    if (stack.failure === undefined) work();
+  };
+  const timers = [
+    setInterval(
+      whileItWorks(() => unsent.send()),
+      RETRY_MS,
+    ),
+    setInterval(
+      whileItWorks(() => say({ report: stress.report() })),
+      LOOK_MS,
+    ),
+  ];
+  stress.fill();
+  await ended;
+  for (const timer of timers) clearInterval(timer);
+  if (stack.failure === undefined) say({ queue: { index: queue.index, ...queue.statistics(), ...queue.steered } });
 }
 
 const order = workerData as StressOrder | undefined;
 if (!isMainThread && order?.kind === "echo-stress" && parentPort !== null) {
-  const port = parentPort;
-  const stress = new Stress(order, (message) => port.postMessage(message));
-  port.on("message", (batch: StressBatch) => stress.take(batch));
-  stress.fill();
-  const timer = setInterval(() => {
-    if (!stress.look()) return;
-    clearInterval(timer);
-    port.close();
-  }, LOOK_MS);
+  if (order.own === undefined) relayed(order, parentPort);
+  else await steered(order, order.own, parentPort);
 }

@@ -7,25 +7,8 @@ import test, { type TestContext } from "node:test";
 import { VirtualFunction } from "../../../ring3/src/virtual/index.ts";
 import { Context } from "../context.ts";
 import { Interruption } from "../interruption.ts";
+import { NO_SETTINGS } from "./no-settings.ts";
 import { type StartServer, serveFunctions } from "./serve-functions.ts";
-import type { ServerSettings } from "./server-options.ts";
-
-const NOTHING: ServerSettings = {
-  mode: undefined,
-  owner: undefined,
-  allowUids: undefined,
-  openings: 1,
-  queue: 0,
-  state: undefined,
-  keepState: false,
-  twinSocket: true,
-  trustUnsealedMemory: false,
-  log: undefined,
-  logMessages: false,
-  trace: undefined,
-  faults: undefined,
-  metrics: undefined,
-};
 
 interface Scene {
   readonly context: Context;
@@ -81,7 +64,7 @@ test("ready in one line; a signal closes the servers, the last first, and is no 
     { fn: device(), path: "/tmp/a.sock" },
     { fn: device(), path: "/tmp/b.sock" },
   ];
-  const serving = serveFunctions({ device: "toy", summary: "a toy", functions }, NOTHING, context, start);
+  const serving = serveFunctions({ device: "toy", summary: "a toy", functions }, NO_SETTINGS, context, start);
   const line = await text(stdout);
   assert.equal(
     line,
@@ -95,7 +78,7 @@ test("ready in one line; a signal closes the servers, the last first, and is no 
 test("--json: the same as one line of JSON", async () => {
   const { context, controller, stdout, start } = scene(true);
   const functions = [{ fn: device(), path: "/tmp/a.sock" }];
-  const serving = serveFunctions({ device: "toy", summary: "", functions }, NOTHING, context, start);
+  const serving = serveFunctions({ device: "toy", summary: "", functions }, NO_SETTINGS, context, start);
   const line = await text(stdout);
   assert.equal(line.trimEnd().includes("\n"), false);
   const ready = JSON.parse(line) as Record<string, unknown>;
@@ -112,7 +95,7 @@ test("settings reach the server; what it tells and what the function does is in 
   const { context, controller, stdout, start, options } = scene();
   const fn = Object.assign(device(), { statistics: { readCommands: 4, name: "x" } });
   const settings = {
-    ...NOTHING,
+    ...NO_SETTINGS,
     mode: 0o660,
     allowUids: [7],
     openings: 2,
@@ -177,6 +160,6 @@ test("a server that cannot start closes those that did", async () => {
     return await start(fn, path, options);
   };
   const functions = ["/a", "/b"].map((path) => ({ fn: device(), path }));
-  await assert.rejects(serveFunctions({ device: "toy", summary: "", functions }, NOTHING, context, failing), /no/);
+  await assert.rejects(serveFunctions({ device: "toy", summary: "", functions }, NO_SETTINGS, context, failing), /no/);
   assert.deepEqual(story, ["open /a", "close /a"]);
 });

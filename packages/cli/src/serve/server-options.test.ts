@@ -5,6 +5,7 @@ import { captured } from "../captured-run.ts";
 import { command } from "../command.ts";
 import { Context } from "../context.ts";
 import { parseCommand } from "../parse.ts";
+import { NO_SETTINGS } from "./no-settings.ts";
 import { SERVER_OPTIONS, type ServerSettings, serverSettings, socketPath } from "./server-options.ts";
 
 /** The settings that `words` give on a machine that knows root, alice (1000) and the group vfio (36). */
@@ -43,22 +44,7 @@ test("users and groups by name and number, modes in octal", async () => {
 });
 
 test("what is not given is left to the library", async () => {
-  assert.deepEqual(await settings(), {
-    mode: undefined,
-    owner: undefined,
-    allowUids: undefined,
-    openings: 1,
-    queue: 0,
-    state: undefined,
-    keepState: false,
-    twinSocket: true,
-    trustUnsealedMemory: false,
-    log: undefined,
-    logMessages: false,
-    trace: undefined,
-    faults: undefined,
-    metrics: undefined,
-  });
+  assert.deepEqual(await settings(), NO_SETTINGS);
 });
 
 test("how many may have it, and how many may wait", async () => {

@@ -27,31 +27,9 @@ import {
 import { VirtualChannel } from "../pci/capabilities/virtual-channel.ts";
 import { VitalProductData } from "../pci/capabilities/vital-product-data.ts";
 import { Header, Header0 } from "../pci/header.ts";
-import {
-  PciXErrorCorrection,
-  PowerBudgeting,
-  plainCapability,
-  type RegisterRule,
-  type RuleSet,
-  raw,
-  rule,
-  shown,
-} from "./rules.ts";
+import { errorBits, ownBars, ownMessages } from "./rule-rows.ts";
+import { PciXErrorCorrection, PowerBudgeting, plainCapability, type RuleSet, raw, rule, shown } from "./rules.ts";
 
-/** Registers behind which BARs lie: the user's own, sized by the real BARs. */
-export const ownBars: readonly RegisterRule[] = [
-  Header0.BAR0,
-  Header0.BAR1,
-  Header0.BAR2,
-  Header0.BAR3,
-  Header0.BAR4,
-  Header0.BAR5,
-  Header0.EXPANSION_ROM,
-].map((register) => rule(register, "all", "all", { note: "the real one is never touched; sizes read back as usual" }));
-
-/** The bits of AER's uncorrectable registers that the kernel lets through: without those of PCIe 4.0 and later. */
-const UNCORRECTABLE = 0x03ff_f031;
-const CORRECTABLE = 0xf1c1;
 const ECRC = 0x140;
 
 export const linux: RuleSet = {
@@ -84,17 +62,7 @@ export const linux: RuleSet = {
       rule(VitalProductData.ADDRESS, "all", "all", { hook: "vpd" }),
       rule(VitalProductData.DATA, "all", "all"),
     ]),
-    shown(Msi, [
-      rule(Msi.CONTROL, 0xff, 0xff, { hook: "msi" }),
-      rule(Msi.MESSAGE_ADDRESS, "all", "all"),
-      rule(Msi.MESSAGE_UPPER_ADDRESS, "all", "all"),
-      rule(Msi.MESSAGE_DATA_32, "all", "all"),
-      rule(Msi.MESSAGE_DATA_64, "all", "all"),
-      rule(Msi.MASK_BITS_32, "none", "all"),
-      rule(Msi.MASK_BITS_64, "none", "all"),
-      rule(Msi.PENDING_BITS_32, "none", "all"),
-      rule(Msi.PENDING_BITS_64, "none", "all"),
-    ]),
+    shown(Msi, [rule(Msi.CONTROL, 0xff, 0xff, { hook: "msi" }), ...ownMessages]),
     shown(PciX, [rule(PciX.COMMAND, "none", "all"), rule(PciXErrorCorrection.ECC_CONTROL_STATUS, "none", "all")]),
     shown(HyperTransport),
     raw(VendorSpecific),
@@ -110,14 +78,7 @@ export const linux: RuleSet = {
     shown(MsiX, [], "switched on and off by connecting signals only"),
     shown(SerialAta),
     shown(AdvancedFeatures, [rule(AdvancedFeatures.CONTROL, ["INITIATE_FLR"], ["INITIATE_FLR"], { hook: "flr" })]),
-    shown(Aer, [
-      rule(Aer.UNCORRECTABLE_ERROR_STATUS, "none", UNCORRECTABLE),
-      rule(Aer.UNCORRECTABLE_ERROR_MASK, "none", UNCORRECTABLE),
-      rule(Aer.UNCORRECTABLE_ERROR_SEVERITY, "none", UNCORRECTABLE),
-      rule(Aer.CORRECTABLE_ERROR_STATUS, "none", CORRECTABLE),
-      rule(Aer.CORRECTABLE_ERROR_MASK, "none", CORRECTABLE),
-      rule(Aer.CAPABILITIES_AND_CONTROL, "none", ECRC),
-    ]),
+    shown(Aer, [...errorBits, rule(Aer.CAPABILITIES_AND_CONTROL, "none", ECRC)]),
     shown(VirtualChannel),
     shown(plainCapability("extended", "MFVC", 0x08)),
     shown(plainCapability("extended", "VC9", 0x09)),

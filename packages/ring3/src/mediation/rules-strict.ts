@@ -10,7 +10,7 @@ import { PowerManagement } from "../pci/capabilities/power-management.ts";
 import { ExtendedVendorSpecific, VendorSpecific } from "../pci/capabilities/vendor-specific.ts";
 import { Header, Header0 } from "../pci/header.ts";
 import { type RuleSet, rule, shown } from "./rules.ts";
-import { ownBars } from "./rules-linux.ts";
+import { ownBars } from "./rule-rows.ts";
 
 export const strict: RuleSet = {
   name: "strict",

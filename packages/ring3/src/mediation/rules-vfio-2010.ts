@@ -19,12 +19,8 @@ import { ExtendedVendorSpecific, VendorSpecific } from "../pci/capabilities/vend
 import { VirtualChannel } from "../pci/capabilities/virtual-channel.ts";
 import { VitalProductData } from "../pci/capabilities/vital-product-data.ts";
 import { Header, Header0 } from "../pci/header.ts";
+import { errorBits, ownBars, ownMessages } from "./rule-rows.ts";
 import { PciXErrorCorrection, PowerBudgeting, type RuleSet, rule, shown } from "./rules.ts";
-import { ownBars } from "./rules-linux.ts";
-
-/** The error bits that the specification defined then. */
-const UNCORRECTABLE = 0x03ff_f031;
-const CORRECTABLE = 0xf1c1;
 
 export const vfio2010: RuleSet = {
   name: "vfio-2010",
@@ -55,17 +51,7 @@ export const vfio2010: RuleSet = {
       rule(VitalProductData.ADDRESS, "none", "all"),
       rule(VitalProductData.DATA, "none", "all"),
     ]),
-    shown(Msi, [
-      rule(Msi.CONTROL, "all", "all", { hook: "msi" }),
-      rule(Msi.MESSAGE_ADDRESS, "all", "all"),
-      rule(Msi.MESSAGE_UPPER_ADDRESS, "all", "all"),
-      rule(Msi.MESSAGE_DATA_32, "all", "all"),
-      rule(Msi.MESSAGE_DATA_64, "all", "all"),
-      rule(Msi.MASK_BITS_32, "none", "all"),
-      rule(Msi.MASK_BITS_64, "none", "all"),
-      rule(Msi.PENDING_BITS_32, "none", "all"),
-      rule(Msi.PENDING_BITS_64, "none", "all"),
-    ]),
+    shown(Msi, [rule(Msi.CONTROL, "all", "all", { hook: "msi" }), ...ownMessages]),
     shown(PciX, [rule(PciX.COMMAND, "none", "all"), rule(PciXErrorCorrection.ECC_CONTROL_STATUS, "none", "all")]),
     shown(HyperTransport),
     shown(VendorSpecific),
@@ -80,11 +66,7 @@ export const vfio2010: RuleSet = {
     shown(SerialAta),
     shown(AdvancedFeatures, [rule(AdvancedFeatures.CONTROL, ["INITIATE_FLR"], ["INITIATE_FLR"], { hook: "flr" })]),
     shown(Aer, [
-      rule(Aer.UNCORRECTABLE_ERROR_STATUS, "none", UNCORRECTABLE),
-      rule(Aer.UNCORRECTABLE_ERROR_MASK, "none", UNCORRECTABLE),
-      rule(Aer.UNCORRECTABLE_ERROR_SEVERITY, "none", UNCORRECTABLE),
-      rule(Aer.CORRECTABLE_ERROR_STATUS, "none", CORRECTABLE),
-      rule(Aer.CORRECTABLE_ERROR_MASK, "none", CORRECTABLE),
+      ...errorBits,
       rule(Aer.CAPABILITIES_AND_CONTROL, "none", ["ECRC_GENERATION_ENABLE", "ECRC_CHECK_ENABLE"]),
     ]),
     shown(VirtualChannel),

@@ -2,6 +2,7 @@
 import { type Command, command } from "../../command.ts";
 import { DISK_OPTIONS, openDisks, serialNumber } from "../../serve/disks.ts";
 import { SERVER_OPTIONS, serverSettings, socketPath } from "../../serve/server-options.ts";
+import { VIRTIO_OPTIONS, virtioSettings } from "../../serve/virtio-options.ts";
 import { UsageError } from "../../usage-error.ts";
 
 export const virtioBlk: Command = command({
@@ -18,15 +19,7 @@ export const virtioBlk: Command = command({
       description: "bytes of a block, a power of two",
     },
     queues: { kind: "integer", value: "N", minimum: 1n, maximum: 16n, initial: 1n, description: "request queues" },
-    "queue-size": {
-      kind: "integer",
-      value: "N",
-      minimum: 2n,
-      maximum: 1024n,
-      initial: 256n,
-      description: "entries of a queue at most, a power of two",
-    },
-    "no-packed": { kind: "flag", description: "offer split rings only" },
+    ...VIRTIO_OPTIONS,
     ...SERVER_OPTIONS,
   },
   examples: [
@@ -54,8 +47,7 @@ export const virtioBlk: Command = command({
         readOnly: options["read-only"],
         blockSize: Number(options["block-size"]),
         queues: Number(options.queues),
-        queueSize: Number(options["queue-size"]),
-        packed: !options["no-packed"],
+        ...virtioSettings(options),
         serial: serialNumber(options.serial, options, path),
       }),
     );

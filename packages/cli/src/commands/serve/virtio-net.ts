@@ -1,6 +1,7 @@
 // ring3 serve virtio-net: virtio network cards on a tap, a stream socket of QEMU's, or a switch in this process.
 import { type Command, command } from "../../command.ts";
 import { SERVER_OPTIONS, serverSettings, socketPath } from "../../serve/server-options.ts";
+import { VIRTIO_OPTIONS, virtioSettings } from "../../serve/virtio-options.ts";
 import { UsageError } from "../../usage-error.ts";
 
 export const virtioNet: Command = command({
@@ -30,16 +31,8 @@ export const virtioNet: Command = command({
       description: "the largest payload of a frame",
     },
     queues: { kind: "integer", value: "N", minimum: 1n, maximum: 32n, initial: 1n, description: "pairs of queues" },
-    "queue-size": {
-      kind: "integer",
-      value: "N",
-      minimum: 2n,
-      maximum: 1024n,
-      initial: 256n,
-      description: "entries of a queue at most, a power of two",
-    },
+    ...VIRTIO_OPTIONS,
     "receive-checksums": { kind: "flag", description: "check the checksums of received frames for the driver" },
-    "no-packed": { kind: "flag", description: "offer split rings only" },
   },
   examples: [
     { command: "ring3 serve virtio-net --socket /tmp/a.sock --socket /tmp/b.sock", text: "two guests on one switch" },
@@ -78,8 +71,7 @@ export const virtioNet: Command = command({
           mac: options.mac[index] ?? macFor(path),
           ...(options.mtu === undefined ? {} : { mtu: Number(options.mtu) }),
           queuePairs: Number(options.queues),
-          queueSize: Number(options["queue-size"]),
-          packed: !options["no-packed"],
+          ...virtioSettings(options),
           receiveChecksums: options["receive-checksums"],
         }),
       );

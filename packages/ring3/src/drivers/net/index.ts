@@ -23,7 +23,18 @@ export { PacketPool, type PacketPoolHandle, type PacketPoolOptions, POOL_STACK_W
 export { offloadWord, PACKET_WORDS, PacketFlag, Packets, PacketWord, TRANSMIT_FLAGS } from "./packets.ts";
 export type { StackDhcpOptions } from "./address-by-dhcp.ts";
 export { Stack } from "./stack.ts";
-export type { StackConfiguration, StackOptions } from "./stack-options.ts";
+export { QueueDevice, type QueueDeviceFacts } from "./queue-device.ts";
+export {
+  type ReceiveSteering,
+  type ReceiveSteeringOptions,
+  receiveSteering,
+  SteeredQueue,
+  type SteeringStatistics,
+} from "./receive-steering.ts";
+export type { StackDevice } from "./stack-device.ts";
+export type { PermanentNeighbour, StackConfiguration, StackOptions } from "./stack-options.ts";
+export { SteeredDevice } from "./steered-device.ts";
+export type { PortRange } from "./udp-ports.ts";
 export type { StackStatistics } from "./stack-statistics.ts";
 export type { PingOptions, PingReply } from "./pinger.ts";
 export type { DhcpLease } from "./dhcp-client.ts";

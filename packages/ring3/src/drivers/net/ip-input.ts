@@ -38,6 +38,8 @@ export interface InputSettings {
   /** Six bytes. */
   readonly mac: Uint8Array;
   readonly vlan: number;
+  /** Whether ARP is spoken. */
+  readonly arp: boolean;
   /** Whether echo requests are answered. */
   readonly answerEcho: boolean;
 }
@@ -109,6 +111,7 @@ export class IpInput {
       return;
     }
     counts.arp++;
+    if (!this.#settings.arp) return;
     const { senderAddress, senderMacAt, targetAddress } = arp;
     const { probing } = this;
     if (

@@ -50,6 +50,8 @@ export interface OutputSettings {
   /** Whether the device computes the checksums of UDP. */
   readonly udpChecksum: boolean;
   readonly neighbours: NeighbourLimits;
+  /** Whether ARP is spoken. */
+  readonly arp: boolean;
   /** Nobody answers for `address`. */
   readonly unreachable: (address: number) => void;
 }
@@ -218,9 +220,8 @@ export class IpOutput {
       putMac(bytes, place, multicastMac(destination));
       return this.#hand(place, length, flags, offload);
     }
-    const { address, gateway } = this.configuration;
-    const next = this.onLink(destination) ? destination : gateway;
-    if (next === 0 || address === ANY_ADDRESS || destination === address) {
+    const next = this.nextHop(destination);
+    if (next === ANY_ADDRESS) {
       this.#settings.counts.noRoute++;
       this.#settings.queue.pool.give(place);
       return false;
@@ -235,6 +236,13 @@ export class IpOutput {
     this.#settings.counts.unresolved++;
     this.#settings.queue.pool.give(place);
     return false;
+  }
+
+  /** The next station on the way to one `destination`: itself, or the gateway; 0 where there is no way. */
+  nextHop(destination: number): number {
+    const { address, gateway } = this.configuration;
+    if (address === ANY_ADDRESS || destination === address) return ANY_ADDRESS;
+    return this.onLink(destination) ? destination : gateway;
   }
 
   /** Tells the one at `mac` that we have our address. */
@@ -259,6 +267,7 @@ export class IpOutput {
     mac: Uint8Array | undefined,
     senderAddress: number = this.configuration.address,
   ): void {
+    if (!this.#settings.arp) return;
     const place = this.#settings.queue.pool.take();
     if (place < 0) {
       this.#noBuffer();

@@ -75,3 +75,30 @@ test("packets that wait are bounded", () => {
   assert.deepEqual(taken(), ["lose 1", "lose 2"]);
   assert.ok(!neighbours.busy);
 });
+
+test("a permanent neighbour is never asked, moved or forgotten", () => {
+  const { neighbours, taken } = cache({ entries: 1 });
+  neighbours.add(1, A);
+  neighbours.heard(1, B, 0, true, 1_000_000);
+  assert.deepEqual([neighbours.find(1, 2_000_000), neighbours.statistics.refused], [A, 1]);
+  neighbours.find(2, 2_000_000);
+  neighbours.find(3, 2_000_000);
+  neighbours.clear();
+  neighbours.tick(9_000_000);
+  assert.deepEqual(neighbours.find(1, 9_000_000), A);
+  assert.deepEqual(taken(), ["ask 2", "ask 3"]);
+});
+
+test("whoever resolves hears the answer, that nobody answers, or why nobody will", async () => {
+  const { neighbours, taken } = cache();
+  const answered = neighbours.resolve(1, 0);
+  neighbours.heard(1, A, 0, true, 10);
+  assert.deepEqual([await answered, await neighbours.resolve(1, 20)], [A, A]);
+  const silent = neighbours.resolve(2, 0);
+  for (const nowMs of [1000, 2000, 3000]) neighbours.tick(nowMs);
+  assert.equal(await silent, undefined);
+  assert.deepEqual(taken(), ["ask 1", "ask 2", "ask 2", "ask 2"]);
+  const ended = neighbours.resolve(3, 0);
+  neighbours.failAll(new Error("pulled out"));
+  await assert.rejects(ended, /pulled out/);
+});

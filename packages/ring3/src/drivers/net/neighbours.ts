@@ -2,6 +2,7 @@
 // and in requests. Only an answer to a request of ours makes an entry (or a request to us, within a rate); what comes
 // unasked may refresh what is known, and not more often than once a second, so that a flood of lies neither fills the
 // cache nor moves a neighbour that just answered.
+import { MAC_BYTES } from "../../specs/ethernet/index.ts";
 import { copyMac } from "./ethernet.ts";
 
 export interface NeighbourLimits {
@@ -35,15 +36,24 @@ export interface WaitingFrame {
   readonly offload: number;
 }
 
+/** Who waits for an answer, with nothing to send. */
+interface Asker {
+  readonly resolve: (mac: Uint8Array | undefined) => void;
+  readonly reject: (error: Error) => void;
+}
+
 class Neighbour {
   readonly address: number;
   readonly mac: Uint8Array = new Uint8Array(6);
   known = false;
+  /** Said by the program: neither asked, nor moved, nor forgotten. */
+  permanent = false;
   answeredMs = 0;
   usedMs = 0;
   askedMs: number = Number.NEGATIVE_INFINITY;
   asked = 0;
   waiting: WaitingFrame[] = [];
+  askers: Asker[] = [];
 
   constructor(address: number) {
     this.address = address;
@@ -86,6 +96,25 @@ export class Neighbours {
     for (const { address, mac, known } of this.#entries.values()) if (known) yield { address, mac };
   }
 
+  /** `address` has `mac`, for good. */
+  add(address: number, mac: Uint8Array): void {
+    const entry = this.#entries.get(address) ?? this.#create(address, 0);
+    entry.permanent = true;
+    this.#learn(entry, mac, 0);
+  }
+
+  /** Resolves to the Ethernet address of `address`, and to `undefined` where nobody answers. Rejects as {@link failAll} says. */
+  resolve(address: number, nowMs: number): Promise<Uint8Array | undefined> {
+    const mac = this.find(address, nowMs);
+    if (mac !== undefined) return Promise.resolve(mac.slice());
+    return new Promise((resolve, reject) => this.#entries.get(address)?.askers.push({ resolve, reject }));
+  }
+
+  /** Whoever waits in {@link resolve} hears why nobody will answer any more. */
+  failAll(error: Error): void {
+    for (const { askers } of this.#entries.values()) for (const { reject } of askers.splice(0)) reject(error);
+  }
+
   /** The Ethernet address of `address` where it is known; asks for it, or asks again, where it should. */
   find(address: number, nowMs: number): Uint8Array | undefined {
     let entry = this.#latest;
@@ -94,7 +123,8 @@ export class Neighbours {
       this.#latest = entry;
     }
     entry.usedMs = nowMs;
-    if (!entry.known || nowMs - entry.answeredMs >= this.#limits.believedMs) this.#ask(entry, nowMs);
+    const stale = !entry.known || nowMs - entry.answeredMs >= this.#limits.believedMs;
+    if (stale && !entry.permanent) this.#ask(entry, nowMs);
     return entry.known ? entry.mac : undefined;
   }
 
@@ -115,19 +145,23 @@ export class Neighbours {
     const entry = this.#entries.get(address) ?? (create ? this.#create(address, nowMs) : undefined);
     if (entry === undefined) return;
     const same = entry.known && entry.mac.every((byte, i) => byte === bytes[macAt + i]);
-    if (entry.known && !same && nowMs - entry.answeredMs < LOCKED_MS) {
+    if (entry.known && !same && (entry.permanent || nowMs - entry.answeredMs < LOCKED_MS)) {
       this.#counts.refused++;
       return;
     }
-    copyMac(entry.mac, 0, bytes, macAt);
     if (!same) this.#counts.learnt++;
+    this.#learn(entry, bytes.subarray(macAt, macAt + MAC_BYTES), nowMs);
+  }
+
+  #learn(entry: Neighbour, mac: Uint8Array, nowMs: number): void {
+    copyMac(entry.mac, 0, mac, 0);
     entry.known = true;
     entry.asked = 0;
     entry.answeredMs = nowMs;
-    const { waiting } = entry;
-    entry.waiting = [];
+    const waiting = entry.waiting.splice(0);
     this.#waiting -= waiting.length;
     for (const frame of waiting) this.#link.release(frame, entry.mac);
+    for (const { resolve } of entry.askers.splice(0)) resolve(entry.mac.slice());
   }
 
   /** Whether an answer of `address` is awaited. */
@@ -140,7 +174,7 @@ export class Neighbours {
     for (const entry of this.#entries.values()) {
       if (entry.asked === 0 || nowMs - entry.askedMs < this.#limits.retryMs) continue;
       if (entry.asked < this.#limits.tries) {
-        if (entry.waiting.length > 0) this.#ask(entry, nowMs);
+        if (entry.waiting.length > 0 || entry.askers.length > 0) this.#ask(entry, nowMs);
         else if (!entry.known) entry.asked = 0;
         continue;
       }
@@ -154,9 +188,9 @@ export class Neighbours {
     return this.#waiting > 0;
   }
 
-  /** Forgets everything; what waits is lost. */
+  /** Forgets everything but permanent neighbours; what waits is lost. */
   clear(): void {
-    for (const entry of [...this.#entries.values()]) this.#remove(entry);
+    for (const entry of [...this.#entries.values()]) if (!entry.permanent) this.#remove(entry);
   }
 
   #ask(entry: Neighbour, nowMs: number): void {
@@ -172,7 +206,7 @@ export class Neighbours {
     if (this.#entries.size >= this.#limits.entries) {
       let oldest: Neighbour | undefined;
       for (const entry of this.#entries.values())
-        if (oldest === undefined || entry.usedMs < oldest.usedMs) oldest = entry;
+        if (!entry.permanent && (oldest === undefined || entry.usedMs < oldest.usedMs)) oldest = entry;
       if (oldest !== undefined) this.#remove(oldest);
       this.#counts.evicted++;
     }
@@ -187,5 +221,6 @@ export class Neighbours {
     if (this.#latest === entry) this.#latest = undefined;
     this.#waiting -= entry.waiting.length;
     for (const frame of entry.waiting) this.#link.lose(frame, entry.address);
+    for (const { resolve } of entry.askers.splice(0)) resolve(undefined);
   }
 }

@@ -5,6 +5,13 @@ import type { DhcpLease } from "./dhcp-client.ts";
 import type { NeighbourLimits } from "./neighbours.ts";
 import type { ReassemblyLimits } from "./reassembly.ts";
 
+/** A station of this link; as `ip neighbour add ... nud permanent`. */
+export interface PermanentNeighbour {
+  readonly address: string;
+  /** Six bytes. */
+  readonly mac: Uint8Array;
+}
+
 export interface StackOptions {
   /** `192.0.2.1/24`. Without it the stack has no address until {@link Stack.configure} or DHCP gives one. */
   readonly address?: string;
@@ -22,6 +29,13 @@ export interface StackOptions {
   readonly checksumOffload?: boolean;
   /** `false`: the program calls {@link Stack.poll} itself. */
   readonly drive?: boolean;
+  /**
+   * Whether ARP is spoken: asked, answered, announced; true by default. Not by a stack in a worker beside one with the same
+   * address, which speaks for both.
+   */
+  readonly arp?: boolean;
+  /** Neighbours that are known, and stay as they are. */
+  readonly permanentNeighbours?: readonly PermanentNeighbour[];
   readonly neighbours?: NeighbourLimits;
   readonly reassembly?: ReassemblyLimits;
   readonly clock?: Clock;

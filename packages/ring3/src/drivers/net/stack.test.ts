@@ -138,3 +138,36 @@ test("malformed frames of every kind are counted and answered by nothing", async
   assert.deepEqual([notForUs, unknownProtocol, taken, received], [2, 1, 1, 11]);
   assert.deepEqual(cable.frames, []);
 });
+
+test("the next station on the way: a neighbour, the gateway, nobody", async () => {
+  await using setup = await station({ address: "192.0.2.1/24", gateway: "192.0.2.2" });
+  const { cable } = setup;
+  const stack = await setup.starting;
+  const resolving = stack.resolve("198.51.100.7");
+  await cable.next((frame) => isArp(frame) && get32(frame, 38) === PEER);
+  cable.give(arp(2, THEIRS, PEER, ADDRESS));
+  const gateway = { address: "192.0.2.2", mac: Uint8Array.from(THEIRS) };
+  assert.deepEqual(await resolving, gateway);
+  assert.deepEqual(await stack.resolve("192.0.2.2"), gateway);
+  await assert.rejects(stack.resolve("192.0.2.1"), { code: "NET_UNREACHABLE", message: /no way/ });
+});
+
+test("a stack beside another one with its address says and answers nothing by ARP, and knows whom it is told", async () => {
+  await using setup = await station({
+    address: "192.0.2.1/24",
+    arp: false,
+    permanentNeighbours: [{ address: "192.0.2.2", mac: Uint8Array.from(THEIRS) }],
+  });
+  const { cable } = setup;
+  const stack = await setup.starting;
+  cable.give(arp(1, THEIRS, PEER, ADDRESS));
+  using endpoint = stack.udp.bind(7);
+  assert.ok(endpoint.send(Uint8Array.of(1), "192.0.2.2", 9));
+  const first = await cable.next(() => true);
+  assert.ok(isIp(17)(first));
+  assert.deepEqual([...first.subarray(0, 6)], [...THEIRS]);
+  cable.give(datagram(17, udp(7, Uint8Array.of(2))));
+  assert.deepEqual((await endpoint.receive())?.data, Uint8Array.of(2));
+  assert.equal(stack.statistics.arp, 1);
+  assert.equal(cable.frames.length, 0);
+});

@@ -13,17 +13,17 @@ import { IpInput } from "./ip-input.ts";
 import { type Configuration, IpOutput } from "./ip-output.ts";
 import { IpProtocol } from "./ipv4.ts";
 import { ANY_ADDRESS, ipv4, ipv4Text, parseNetwork } from "./ipv4-address.ts";
-import { PACKET_WORDS, Packets, PacketWord } from "./packets.ts";
 import { Pinger, type PingOptions, type PingReply } from "./pinger.ts";
 import { Reassembler } from "./reassembly.ts";
 import { StackLife } from "./stack-life.ts";
-import type { StackConfiguration, StackOptions } from "./stack-options.ts";
+import { StackLoop } from "./stack-loop.ts";
+import type { StackDevice } from "./stack-device.ts";
+import type { PermanentNeighbour, StackConfiguration, StackOptions } from "./stack-options.ts";
 import { StackCounts, type StackStatistics } from "./stack-statistics.ts";
 import { TransmitTurns } from "./transmit-turns.ts";
 import type { UdpBindOptions, UdpEndpoint } from "./udp-endpoint.ts";
 import { UdpPorts } from "./udp-ports.ts";
 
-const BURST = 64;
 const TICK_MS = 1000;
 
 /**
@@ -37,8 +37,8 @@ const TICK_MS = 1000;
  * using endpoint = stack.udp.bind(7);
  * for await (const { data, address, port } of endpoint) endpoint.send(data, address, port);
  */
-export class Stack implements AsyncDisposable {
-  readonly device: NetDevice;
+export class Stack<Device extends StackDevice = NetDevice> implements AsyncDisposable {
+  readonly device: Device;
   /** UDP. */
   readonly udp: {
     /**
@@ -49,7 +49,6 @@ export class Stack implements AsyncDisposable {
   readonly #options: StackOptions;
   readonly #clock: Clock;
   readonly #queue: NetQueue;
-  readonly #packets: Packets;
   readonly #counts: StackCounts = new StackCounts();
   readonly #life: StackLife;
   readonly #ports: UdpPorts;
@@ -59,13 +58,13 @@ export class Stack implements AsyncDisposable {
   readonly #output: IpOutput;
   readonly #input: IpInput;
   readonly #turns: TransmitTurns;
+  readonly #loop: StackLoop;
   readonly #removed: Disposable;
   #dhcp: AddressByDhcp | undefined;
-  #tickMs: number;
-  #loop: Promise<void> = Promise.resolve();
+  #running: Promise<void> = Promise.resolve();
   #ended: Promise<void> | undefined;
 
-  private constructor(device: NetDevice, options: StackOptions) {
+  private constructor(device: Device, options: StackOptions) {
     const queue = device.queues[options.queue ?? 0];
     if (queue === undefined) {
       throw new Ring3Error(
@@ -81,15 +80,14 @@ export class Stack implements AsyncDisposable {
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
     this.#queue = queue;
-    this.#packets = new Packets(queue.pool.arena, BURST);
     this.#reassembler = new Reassembler(options.reassembly);
     // Nothing comes and nothing goes any more: whoever waits hears why.
     this.#life = new StackLife(device, (error) => {
       this.#pinger.failAll(error);
+      this.#output.neighbours.failAll(error);
       this.#ports.fail(error);
       this.#dhcp?.fail(error);
     });
-    this.#tickMs = this.#clock.now();
     this.#output = new IpOutput({
       queue,
       counts: this.#counts,
@@ -99,6 +97,7 @@ export class Stack implements AsyncDisposable {
       vlan: vlan ?? -1,
       udpChecksum: device.capabilities.l4Checksum && options.checksumOffload !== false,
       neighbours: options.neighbours ?? {},
+      arp: options.arp !== false,
       unreachable: (address) => {
         this.#pinger.failAll(new Ring3Error("NET_UNREACHABLE", `nobody answers for ${ipv4Text(address)}`), address);
       },
@@ -109,7 +108,8 @@ export class Stack implements AsyncDisposable {
       const sent = this.#output.udp(bytes, at, length, sourcePort, destination, destinationPort);
       this.#turns.later();
       return sent;
-    });
+    }, device.ephemeralPorts);
+    for (const { address, mac } of options.permanentNeighbours ?? []) this.#output.neighbours.add(ipv4(address), mac);
     const igmp = new IgmpHost();
     this.#groups = new GroupMembership(igmp, device, this.#output);
     this.#input = new IpInput({
@@ -122,7 +122,17 @@ export class Stack implements AsyncDisposable {
       reassembler: this.#reassembler,
       mac: device.mac.slice(),
       vlan: vlan ?? -1,
+      arp: options.arp !== false,
       answerEcho: options.answerEcho !== false,
+    });
+    this.#loop = new StackLoop({
+      device,
+      queue,
+      input: this.#input,
+      turns: this.#turns,
+      life: this.#life,
+      clock: this.#clock,
+      due: (nowMs) => this.#due(nowMs),
     });
     this.udp = {
       bind: (port, bindOptions = {}) => {
@@ -137,12 +147,15 @@ export class Stack implements AsyncDisposable {
    * Starts a stack on the device, which stays the caller's. Rejects with `ADDRESS_INVALID`, `NET_INVALID`, `NET_NO_QUEUE`, the
    * end of the device, and `DHCP_NO_LEASE` where DHCP was asked for and nobody answered in time.
    */
-  static async start(device: NetDevice, options: StackOptions = {}): Promise<Stack> {
+  static async start<Device extends StackDevice = NetDevice>(
+    device: Device,
+    options: StackOptions = {},
+  ): Promise<Stack<Device>> {
     const stack = new Stack(device, options);
     try {
       if (options.vlan !== undefined && device.capabilities.vlanFilter) await device.setVlans([options.vlan]);
       if (options.address !== undefined) stack.configure(options.address, options.gateway);
-      if (options.drive !== false) stack.#loop = stack.#run();
+      if (options.drive !== false) stack.#running = stack.#loop.run();
       if (options.dhcp !== undefined && options.dhcp !== false) {
         await stack.#startDhcp(options.dhcp === true ? {} : options.dhcp);
       }
@@ -194,6 +207,21 @@ export class Stack implements AsyncDisposable {
     }));
   }
 
+  /**
+   * The next station on the way to `address`, itself or the gateway, asked for by ARP where it is not known. Rejects with
+   * `NET_UNREACHABLE`, `ADDRESS_INVALID`, {@link Stack.failure}.
+   */
+  async resolve(address: string): Promise<PermanentNeighbour> {
+    const next = this.#output.nextHop(ipv4(address));
+    this.#life.check();
+    if (next === ANY_ADDRESS) throw new Ring3Error("NET_UNREACHABLE", `there is no way to ${address}`);
+    const asking = this.#output.neighbours.resolve(next, this.#clock.now());
+    this.#turns.later();
+    const mac = await asking;
+    if (mac === undefined) throw new Ring3Error("NET_UNREACHABLE", `nobody answers for ${ipv4Text(next)}`);
+    return { address: ipv4Text(next), mac };
+  }
+
   /** Takes an address, as `192.0.2.1/24`, and tells the network. Throws `ADDRESS_INVALID`, {@link Stack.failure}. */
   configure(network: string, gateway?: string): void {
     this.#life.check();
@@ -241,7 +269,7 @@ export class Stack implements AsyncDisposable {
   }
 
   #reportGroups(): void {
-    this.#tick(this.#clock.now());
+    this.#loop.tick();
     this.#turns.later();
   }
 
@@ -250,51 +278,16 @@ export class Stack implements AsyncDisposable {
    * drive the stack themselves (`drive: false`). Throws {@link Stack.failure}.
    */
   poll(): number {
-    const { failure } = this.#life;
-    if (failure !== undefined) throw failure;
-    const packets = this.#packets;
-    const { words } = packets;
-    const count = this.#queue.rxBurst(packets, BURST);
-    const nowMs = this.#clock.now();
-    this.#turns.gather(() => {
-      for (let i = 0, at = 0; i < count; i++, at += PACKET_WORDS) {
-        const place = words[at + PacketWord.PLACE] as number;
-        const kept = this.#input.frame(
-          place,
-          words[at + PacketWord.LENGTH] as number,
-          words[at + PacketWord.FLAGS] as number,
-          words[at + PacketWord.OFFLOAD] as number,
-          nowMs,
-        );
-        // A listener may have ended the device.
-        if (!kept && !this.#queue.pool.disposed) this.#queue.pool.give(place);
-      }
-      if (nowMs >= this.#tickMs) this.#tick(nowMs);
-    });
-    return count;
-  }
-
-  async #run(): Promise<void> {
-    const signal = this.#life.closing;
-    try {
-      while (!signal.aborted) {
-        const timeoutMs = Math.max(0, this.#tickMs - this.#clock.now());
-        await this.device.receivable(this.#queue.index, { timeoutMs, signal });
-        this.poll();
-      }
-    } catch (error) {
-      if (signal.aborted) return;
-      this.#life.fail(this.device.failure ?? (error instanceof Error ? error : new Error(String(error))));
-    }
+    return this.#loop.poll();
   }
 
   /** What time has brought: neighbours that do not answer, reports, leases. */
-  #tick(nowMs: number): void {
+  #due(nowMs: number): number {
     this.#output.neighbours.tick(nowMs);
     this.#reassembler.expire(nowMs);
     this.#groups.tick(nowMs);
     this.#dhcp?.tick(nowMs);
-    this.#tickMs = Math.min(nowMs + TICK_MS, this.#groups.dueMs, this.#dhcp?.dueMs ?? Number.POSITIVE_INFINITY);
+    return Math.min(nowMs + TICK_MS, this.#groups.dueMs, this.#dhcp?.dueMs ?? Number.POSITIVE_INFINITY);
   }
 
   async #startDhcp(options: StackDhcpOptions): Promise<void> {
@@ -315,15 +308,13 @@ export class Stack implements AsyncDisposable {
           const { neighbours, transmit } = this.#output;
           return neighbours.busy || transmit.waiting > 0 || this.#queue.txPending() > 0;
         },
-        tickSoon: () => {
-          this.#tickMs = 0;
-        },
+        tickSoon: () => this.#loop.tickSoon(),
       },
       options,
     );
     this.#dhcp = dhcp;
     this.#ports.bind(DHCP_CLIENT_PORT, { listener: (bytes, at, length) => dhcp.receive(bytes.slice(at, at + length)) });
-    this.#tick(this.#clock.now());
+    this.#loop.tick();
     this.#turns.later();
     await dhcp.configured();
   }
@@ -338,11 +329,12 @@ export class Stack implements AsyncDisposable {
     if (this.#life.working) await this.#dhcp?.giveBack();
     const closed = this.#life.close();
     this.#removed[Symbol.dispose]();
-    await this.#loop;
+    await this.#running;
     this.#ports.close();
     this.#pinger.failAll(closed);
+    this.#output.neighbours.failAll(closed);
     this.#dhcp?.fail(closed);
     this.#output[Symbol.dispose]();
-    this.#packets[Symbol.dispose]();
+    this.#loop[Symbol.dispose]();
   }
 }

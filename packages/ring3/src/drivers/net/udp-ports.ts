@@ -2,16 +2,27 @@
 import { Ring3Error } from "../../binary/error.ts";
 import { type UdpBindOptions, UdpEndpoint, type UdpSender } from "./udp-endpoint.ts";
 
-/** Ephemeral ports, RFC 6335, section 6. */
-const FIRST_EPHEMERAL = 49_152;
-const EPHEMERAL_PORTS = 16_384;
+/** `count` ports from `first` on. */
+export interface PortRange {
+  readonly first: number;
+  readonly count: number;
+}
+
+/** RFC 6335, section 6. */
+export const EPHEMERAL_PORTS: PortRange = { first: 49_152, count: 16_384 };
 
 export class UdpPorts {
   readonly #sender: UdpSender;
+  readonly #free: PortRange;
   readonly #endpoints: Map<number, UdpEndpoint> = new Map();
 
-  /** `send`: how what an endpoint sends leaves. */
-  constructor(send: UdpSender["sendUdp"]) {
+  /** `send`: how what an endpoint sends leaves. `free`: where a port is chosen that nobody has named. Throws `NET_INVALID`. */
+  constructor(send: UdpSender["sendUdp"], free: PortRange = EPHEMERAL_PORTS) {
+    const { first, count } = free;
+    if (!(Number.isInteger(first) && Number.isInteger(count) && first > 0 && count > 0 && first + count <= 0x1_0000)) {
+      throw new Ring3Error("NET_INVALID", `ports are 1 to 65535, not ${count} from ${first} on`);
+    }
+    this.#free = free;
     this.#sender = { sendUdp: send, closeUdp: (port) => this.#endpoints.delete(port) };
   }
 
@@ -35,9 +46,10 @@ export class UdpPorts {
   }
 
   #freePort(): number | undefined {
-    const start = Math.floor(Math.random() * EPHEMERAL_PORTS);
-    for (let i = 0; i < EPHEMERAL_PORTS; i++) {
-      const port = FIRST_EPHEMERAL + ((start + i) % EPHEMERAL_PORTS);
+    const { first, count } = this.#free;
+    const start = Math.floor(Math.random() * count);
+    for (let i = 0; i < count; i++) {
+      const port = first + ((start + i) % count);
       if (!this.#endpoints.has(port)) return port;
     }
     return undefined;

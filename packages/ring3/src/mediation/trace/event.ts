@@ -116,6 +116,24 @@ export type TraceEvent =
 export type EventBody = TraceEvent extends infer E ? (E extends TraceEvent ? Omit<E, keyof Common> : never) : never;
 
 export type TraceEventType = TraceEvent["type"];
+/** In the order of their numbers in a pcapng record (docs/trace-format.md): a new one goes to the end. */
+export const TRACE_EVENT_TYPES: readonly TraceEventType[] = [
+  "open",
+  "config",
+  "bar",
+  "rom",
+  "interrupts",
+  "interrupt",
+  "map",
+  "unmap",
+  "memory",
+  "reset",
+  "power",
+  "event",
+  "fault",
+  "close",
+];
+
 export type TraceEventOf<T extends TraceEventType> = Extract<TraceEvent, { readonly type: T }>;
 
 /** Takes events as they come. It must not throw: whoever records them is in the middle of an access. */

@@ -1,24 +1,7 @@
 // Which events somebody wants: by kind, BAR, register and range.
 import { Ring3Error } from "../../binary/error.ts";
 import { namePattern } from "./decoder.ts";
-import { isAccess, type TraceEvent, type TraceEventType, type TraceSink } from "./event.ts";
-
-const types: readonly TraceEventType[] = [
-  "open",
-  "config",
-  "bar",
-  "rom",
-  "interrupts",
-  "interrupt",
-  "map",
-  "unmap",
-  "memory",
-  "reset",
-  "power",
-  "event",
-  "fault",
-  "close",
-];
+import { isAccess, TRACE_EVENT_TYPES, type TraceEvent, type TraceSink } from "./event.ts";
 
 export interface TraceFilter {
   /** Types of events; all by default. */
@@ -35,9 +18,12 @@ export interface TraceFilter {
 /** Whether an event passes. Throws `TRACE_FILTER` for a type that no event has. */
 export function traceFilter(filter: TraceFilter): (event: TraceEvent) => boolean {
   const wanted = filter.types ?? [];
-  const unknown = wanted.find((type) => !types.includes(type as TraceEventType));
+  const unknown = wanted.find((type) => !TRACE_EVENT_TYPES.some((known) => known === type));
   if (unknown !== undefined) {
-    throw new Ring3Error("TRACE_FILTER", `no event has the type "${unknown}"; there are ${types.join(", ")}`);
+    throw new Ring3Error(
+      "TRACE_FILTER",
+      `no event has the type "${unknown}"; there are ${TRACE_EVENT_TYPES.join(", ")}`,
+    );
   }
   const names = filter.registers?.map(namePattern);
   const { bars, ranges, op } = filter;

@@ -2,29 +2,13 @@
 // dissector docs/ring3.lua takes apart. The record is ours, version 1: docs/trace-format.md. Names of registers and fields are in the records, so that the dissector needs no register map.
 import { concatenate } from "../../binary/concatenate.ts";
 import { LinkType, pcapngInterface, pcapngPacketBytes, pcapngSection, putPcapngPacket } from "../../binary/pcapng.ts";
-import { type AccessEvent, isAccess, type TraceEvent, type TraceEventType, type TraceSink } from "./event.ts";
+import { type AccessEvent, isAccess, TRACE_EVENT_TYPES, type TraceEvent, type TraceSink } from "./event.ts";
 import type { TraceHeader } from "./json-lines.ts";
 import { eventText } from "./text.ts";
 
 const RECORD_VERSION = 1;
 const FIXED_BYTES = 40;
 
-const types: readonly TraceEventType[] = [
-  "open",
-  "config",
-  "bar",
-  "rom",
-  "interrupts",
-  "interrupt",
-  "map",
-  "unmap",
-  "memory",
-  "reset",
-  "power",
-  "event",
-  "fault",
-  "close",
-];
 const kinds = ["intx", "msi", "msix"] as const;
 /** What follows the fixed part: a tag, and as many bytes as are said. */
 const Tag = { USER: 1, REGISTER: 2, FIELD: 3, DATA: 4, ERROR: 5, TEXT: 6 } as const;
@@ -92,7 +76,7 @@ function fixedPart(
   const bytes = new Uint8Array(FIXED_BYTES);
   const view = new DataView(bytes.buffer);
   view.setUint8(0, RECORD_VERSION);
-  view.setUint8(1, types.indexOf(type));
+  view.setUint8(1, TRACE_EVENT_TYPES.indexOf(type));
   view.setUint8(2, op);
   view.setUint8(3, which);
   view.setUint32(4, fn, true);
