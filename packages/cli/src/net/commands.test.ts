@@ -162,7 +162,7 @@ test("net stats, interval by interval, with a plot", async () => {
     const times = intervals.map(({ seconds }) => seconds);
     assert.deepEqual(
       times,
-      [...new Set(times)].sort((x, y) => x - y),
+      times.toSorted((x, y) => x - y),
     );
     assert.match(readFileSync(svg, "utf8"), /^<svg[\s\S]*>rx_packets<[\s\S]*bytes a second[\s\S]*>rx_bytes</);
 
