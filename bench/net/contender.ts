@@ -29,12 +29,12 @@ const [ASKED, DONE] = [ASKED_OFFSET / 4, DONE_OFFSET / 4];
 /** A queue over the shared memory, which starts anew on a fresh device. */
 export interface BenchQueue {
   readonly queue: GigabitQueue;
-  reset(): void;
+  readonly reset: () => void;
 }
 
 /** One way to pass packets on: receives, touches and sends a burst, and says how many packets it were. */
 export interface Contender {
-  reset(): void;
+  readonly reset: () => void;
   forward(batch: number): number;
 }
 

@@ -3,7 +3,10 @@
 import { PerformanceObserver } from "node:perf_hooks";
 import { readFileSync } from "node:fs";
 
-/** Why round trips were slow: how many of them each cause was seen with. A slow one may have several causes. */
+/**
+ * Why round trips were slow: how many of them each cause was seen with. A slow one may have several causes. Preemptions are counted
+ * from one slow trip to the next, so that one that made a trip between them a little longer is put down to the next.
+ */
 export interface TailCauses {
   /** Round trips that took longer than the limit. */
   readonly slow: number;
