@@ -16,6 +16,8 @@ export interface BenchmarkContext {
   readonly rounds: number;
   /** Short measurements, to see that all works; the figures mean little. */
   readonly quick: boolean;
+  /** Packets of a run that is as long as one likes; the benchmark's own number by default. */
+  readonly packets: number | undefined;
   /** Says that set-up is over: from now on it is counted what other programs take of the processors. */
   readonly begin: () => void;
   /** Prints one line of progress. */

@@ -1,6 +1,5 @@
-// Peers written in C: compiled where they are needed, and seen to live.
-import { type ChildProcess, execFileSync } from "node:child_process";
-import { once } from "node:events";
+// Peers written in C, compiled where they are needed.
+import { execFileSync } from "node:child_process";
 import { basename, join } from "node:path";
 import { BenchmarkUnavailable } from "./benchmark.ts";
 
@@ -13,10 +12,4 @@ export function compilePeer(source: string, folder: string): string {
     throw new BenchmarkUnavailable(`the peer in C does not compile here: ${String(error)}`);
   }
   return output;
-}
-
-/** Rejects when `child` ends. */
-export async function diedEarly(child: ChildProcess): Promise<never> {
-  const [code, signal] = (await once(child, "exit")) as [number | null, NodeJS.Signals | null];
-  throw new Error(`the device process ended with ${signal ?? code}`);
 }

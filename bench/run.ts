@@ -10,6 +10,8 @@ import { judgements, report } from "./report.ts";
 const BENCHMARKS: Readonly<Record<string, () => Promise<Benchmark>>> = {
   ring: async () => await import("./ring/ring.ts"),
   net: async () => await import("./net/net.ts"),
+  "net-collections": async () => await import("./net/collections.ts"),
+  "net-latency": async () => await import("./net/latency.ts"),
   "net-virtio": async () => await import("./net/virtio.ts"),
   "net-guest": async () => await import("./net-guest/net-guest.ts"),
   guest: async () => await import("./guest/guest.ts"),
@@ -22,11 +24,12 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<Benchmark>>> = {
   mediation: async () => await import("./mediation/mediation.ts"),
 };
 
-const USAGE = `usage: npm run bench -- [name...] [--rounds N] [--quick] [--json FILE]
+const USAGE = `usage: npm run bench -- [name...] [--rounds N] [--quick] [--packets N] [--json FILE]
 
   name         ${Object.keys(BENCHMARKS).join(", ")}; all of them by default
   --rounds N   rounds in which everything that is compared takes its turn, 5 by default
   --quick      short measurements, to see that all works
+  --packets N  how many packets net-collections passes in each run, as 1e8
   --json FILE  writes every sample to FILE too
 
   npm run bench -- guest --rounds 3 --json figures.json
@@ -39,6 +42,10 @@ if (values.help) {
 }
 const rounds = Number(values.rounds ?? (values.quick ? 1 : 5));
 if (!Number.isInteger(rounds) || rounds < 1) fail(`--rounds takes a whole number from 1 on, not ${values.rounds}`);
+const packets = values.packets === undefined ? undefined : Number(values.packets);
+if (packets !== undefined && !(Number.isSafeInteger(packets) && packets >= 1)) {
+  fail(`--packets takes a whole number from 1 on, not ${values.packets}`);
+}
 for (const name of positionals) if (!Object.hasOwn(BENCHMARKS, name)) fail(`there is no benchmark "${name}"`);
 
 const facts = machineFacts();
@@ -68,7 +75,7 @@ async function runOne(name: string): Promise<void> {
     const begin = (): void => {
       others = watchOthers();
     };
-    const measured = await benchmark.run({ rounds, quick: values.quick ?? false, begin, progress });
+    const measured = await benchmark.run({ rounds, quick: values.quick ?? false, packets, begin, progress });
     const disturbance = `${(100 * others()).toFixed(0)} % of the processors' time went to other programs meanwhile`;
     const result = { ...measured, machine: { ...measured.machine, disturbance } };
     results[name] = result;
@@ -91,6 +98,7 @@ function options() {
       options: {
         rounds: { type: "string" },
         quick: { type: "boolean" },
+        packets: { type: "string" },
         json: { type: "string" },
         help: { type: "boolean", short: "h" },
       },

@@ -11,10 +11,12 @@
 #define STOP_OFFSET 0x9000u
 #define ASKED_OFFSET 0xa000u /* the driver counts up: fill and empty your rings */
 #define DONE_OFFSET 0xb000u  /* the device follows */
+#define ARMED_OFFSET 0xc000u /* the driver stores 1: interrupt at the next packet; the device takes it back */
 #define POOL_OFFSET 0x10000u
 #define BUFFERS 4096u
 #define BUFFER_BYTES 2048u
 #define HEADROOM 64u
+#define INTERRUPT_FD 3 /* the eventfd that the device signals and the driver in C waits for */
 #define SHARED_SIZE (POOL_OFFSET + BUFFERS * BUFFER_BYTES)
 
 #define FRAME_BYTES 60u

@@ -9,8 +9,9 @@ import { Packets } from "../../packages/ring3/src/drivers/net/packets.ts";
 import { VirtioNetDriver } from "../../packages/ring3/src/drivers/virtio/net-driver.ts";
 import { inProcess } from "../../packages/ring3/src/virtual/index.ts";
 import type { BenchmarkContext, BenchmarkResult, Section, Series } from "../benchmark.ts";
-import { measureCost, peerCompiler } from "./driver-cost.ts";
-import { virtioLayout } from "./virtio-cost.ts";
+import { type CostPlan, measureCost } from "./driver-cost.ts";
+import { ASKED_OFFSET, DONE_OFFSET, ENTRIES, POOL_OFFSET, SHARED_SIZE, STOP_OFFSET } from "./virtio-layout.ts";
+import { virtioBenchQueue } from "./virtio-queue.ts";
 
 export const name = "net-virtio";
 export const title =
@@ -49,15 +50,37 @@ export async function run(context: BenchmarkContext): Promise<BenchmarkResult> {
   context.begin();
   const { section, note } = await forwarding(context);
   const sections = [section];
-  for (const kind of KINDS) sections.push(...(await measureCost(virtioLayout(kind), context, () => undefined)));
+  let compiler = "";
+  for (const kind of KINDS) {
+    const cost = await measureCost(costPlan(kind), context, () => undefined);
+    sections.push(...cost.sections);
+    compiler = cost.compiler;
+  }
   return {
     sections,
-    machine: { node: process.version, compiler: peerCompiler() },
+    machine: { node: process.version, compiler },
     notes: [
       note,
       '"The device alone" is a device that receives into buffers that are given back at once, and sends nothing.',
       "The driver alone: the device is a process in C that works between the turns that are timed, and wants no notifications.",
     ],
+  };
+}
+
+function costPlan(kind: Way["kind"]): CostPlan {
+  return {
+    label: `the driver alone, ${kind} rings, `,
+    folder: import.meta.dirname,
+    device: "virtio-device",
+    driver: "virtio-driver",
+    kind,
+    sharedBytes: SHARED_SIZE,
+    freshBytes: POOL_OFFSET,
+    stopOffset: STOP_OFFSET,
+    askedOffset: ASKED_OFFSET,
+    doneOffset: DONE_OFFSET,
+    packetsPerTurn: ENTRIES,
+    queue: ({ arena, window }, emit) => virtioBenchQueue(arena, window, kind, emit),
   };
 }
 

@@ -1,10 +1,5 @@
 // Submit and complete per operation on an NVMe ring in shared memory, with a device process in C on the other side: the
 // driver's loop in C, ring3's ring in TypeScript, and ring3's emitted burst, in turn, each against a fresh device.
-import { execFileSync, spawn } from "node:child_process";
-import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { createBurst } from "../../packages/ring3/src/drivers/nvme/burst.ts";
 import {
   BurstState,
@@ -14,9 +9,10 @@ import {
   resetBurst,
 } from "../../packages/ring3/src/drivers/nvme/burst-place.ts";
 import { REAPED_WORDS, ReapedWord, Ring } from "../../packages/ring3/src/drivers/nvme/ring.ts";
-import { createMemoryFile, DeviceWindow, defaultArena } from "../../packages/ring3/src/linux/index.ts";
+import type { DeviceWindow } from "../../packages/ring3/src/linux/index.ts";
+import type { Arena } from "../../packages/ring3/src/memory/arena.ts";
 import { type BenchmarkContext, type BenchmarkResult, BenchmarkUnavailable, type Section } from "../benchmark.ts";
-import { compilePeer, diedEarly } from "../c-peer.ts";
+import { DeviceProcess } from "../device-process.ts";
 import { CQ_OFFSET, DEPTH, DOORBELL_OFFSET, SHARED_SIZE, STOP_OFFSET } from "./layout.ts";
 
 export const name = "ring";
@@ -45,93 +41,77 @@ interface Contender {
 }
 
 export async function run({ rounds, quick, progress }: BenchmarkContext): Promise<BenchmarkResult> {
-  const folder = mkdtempSync(join(tmpdir(), "ring3-ring-"));
-  try {
-    const [device, driver] = ["device", "driver"].map((program) =>
-      compilePeer(join(import.meta.dirname, `${program}.c`), folder),
-    ) as [string, string];
-    const arena = defaultArena();
-    using file = createMemoryFile(SHARED_SIZE);
-    using window = DeviceWindow.map(arena, file, 0, SHARED_SIZE);
-    const path = `/proc/${process.pid}/fd/${file.number}`;
-    const words = arena.words(window.arenaOffset, SHARED_SIZE / 4);
-    const contenders = { typescript: ringLoop(words, window), emitted: burstLoop(arena, window) };
-    const operations = quick ? 100_000 : 400_000;
+  using device = new DeviceProcess({
+    folder: import.meta.dirname,
+    device: "device",
+    driver: "driver",
+    sharedBytes: SHARED_SIZE,
+    freshBytes: SHARED_SIZE,
+    stopOffset: STOP_OFFSET,
+  });
+  const { arena, window, words } = device;
+  const contenders = { typescript: ringLoop(words, window), emitted: burstLoop(arena, window) };
+  const operations = quick ? 100_000 : 400_000;
 
-    const against = async <T>(measure: () => Promise<T> | T): Promise<T> => {
-      words.fill(0);
-      const child = spawn(device, [path], { stdio: ["ignore", "pipe", "inherit"] });
-      const exited = once(child, "exit");
-      await Promise.race([once(child.stdout, "data"), diedEarly(child)]);
-      try {
-        return await measure();
-      } finally {
-        Atomics.store(words, STOP_OFFSET / 4, 1);
-        await exited;
-      }
-    };
-    const timed = (contender: Contender, batch: number, count: number): Promise<number> =>
-      against(() => {
-        contender.reset();
-        drive(contender, batch, Math.ceil(count / 20));
-        const start = performance.now();
-        drive(contender, batch, count);
-        return ((performance.now() - start) * 1e6) / count;
-      });
-    const inC = (batch: number, count: number): Promise<number> =>
-      against(() => Number(execFileSync(driver, [path, String(batch), String(count), "1"], { encoding: "utf8" })));
+  const timed = (contender: Contender, batch: number, count: number): Promise<number> =>
+    device.against(() => {
+      contender.reset();
+      drive(contender, batch, Math.ceil(count / 20));
+      const start = performance.now();
+      drive(contender, batch, count);
+      return ((performance.now() - start) * 1e6) / count;
+    });
+  const inC = (batch: number, count: number): Promise<number> =>
+    device.against(() => Number(device.inC(batch, count, 1)));
 
-    // All tiers of the compiler before anything counts; they inline by how often each call is made, so not batch 1 first.
-    for (const batch of BATCHES.toReversed()) {
-      for (const contender of Object.values(contenders)) await timed(contender, batch, 20_000 + 10_000 * batch);
-    }
-    const sections: Section[] = [];
-    for (const batch of BATCHES) {
-      const count = Math.max(batch, Math.floor(operations / (batch === 1 ? 8 : 1) / batch) * batch);
-      const samples = { c: [] as number[], typescript: [] as number[], emitted: [] as number[] };
-      for (let turn = 0; turn < rounds * TURNS; turn++) {
-        if (turn % TURNS === 0) progress(`ring: batch ${batch}, round ${turn / TURNS + 1} of ${rounds}`);
-        samples.c.push(await inC(batch, count));
-        samples.emitted.push(await timed(contenders.emitted, batch, count));
-        samples.typescript.push(await timed(contenders.typescript, batch, count));
-      }
-      const goals = batch === 8 || batch === 32;
-      sections.push({
-        title: `batch ${batch}`,
-        unit: "ns per operation",
-        better: "less",
-        series: [
-          { name: "C -O2", samples: samples.c },
-          { name: "emitted burst", samples: samples.emitted },
-          { name: "TypeScript ring", samples: samples.typescript },
-        ],
-        comparisons: [
-          {
-            kind: "ratio",
-            of: "emitted burst",
-            to: ["C -O2"],
-            ...(goals ? { goal: { at: "most", value: 1.05 } } : {}),
-          },
-          {
-            kind: "ratio",
-            of: "TypeScript ring",
-            to: ["C -O2"],
-            ...(goals ? { goal: { at: "most", value: 1.3 } } : {}),
-          },
-        ],
-      });
-    }
-    return {
-      sections,
-      machine: { compiler: execFileSync("cc", ["--version"], { encoding: "utf8" }).split("\n")[0] ?? "" },
-      notes: [
-        "Driver and device spin on a core each; the device copies each command and completes it at once. With fewer than " +
-          "two idle cores the figures say nothing.",
-      ],
-    };
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
+  // All tiers of the compiler before anything counts; they inline by how often each call is made, so not batch 1 first.
+  for (const batch of BATCHES.toReversed()) {
+    for (const contender of Object.values(contenders)) await timed(contender, batch, 20_000 + 10_000 * batch);
   }
+  const sections: Section[] = [];
+  for (const batch of BATCHES) {
+    const count = Math.max(batch, Math.floor(operations / (batch === 1 ? 8 : 1) / batch) * batch);
+    const samples = { c: [] as number[], typescript: [] as number[], emitted: [] as number[] };
+    for (let turn = 0; turn < rounds * TURNS; turn++) {
+      if (turn % TURNS === 0) progress(`ring: batch ${batch}, round ${turn / TURNS + 1} of ${rounds}`);
+      samples.c.push(await inC(batch, count));
+      samples.emitted.push(await timed(contenders.emitted, batch, count));
+      samples.typescript.push(await timed(contenders.typescript, batch, count));
+    }
+    const goals = batch === 8 || batch === 32;
+    sections.push({
+      title: `batch ${batch}`,
+      unit: "ns per operation",
+      better: "less",
+      series: [
+        { name: "C -O2", samples: samples.c },
+        { name: "emitted burst", samples: samples.emitted },
+        { name: "TypeScript ring", samples: samples.typescript },
+      ],
+      comparisons: [
+        {
+          kind: "ratio",
+          of: "emitted burst",
+          to: ["C -O2"],
+          ...(goals ? { goal: { at: "most", value: 1.05 } } : {}),
+        },
+        {
+          kind: "ratio",
+          of: "TypeScript ring",
+          to: ["C -O2"],
+          ...(goals ? { goal: { at: "most", value: 1.3 } } : {}),
+        },
+      ],
+    });
+  }
+  return {
+    sections,
+    machine: { compiler: device.compiler },
+    notes: [
+      "Driver and device spin on a core each; the device copies each command and completes it at once. With fewer than " +
+        "two idle cores the figures say nothing.",
+    ],
+  };
 }
 
 /** One loop for both, so that V8 compiles each batch as a function and not as a part of this loop. */
@@ -181,7 +161,7 @@ function ringLoop(words: Uint32Array, window: DeviceWindow): Contender {
 }
 
 /** The emitted burst: a request for each operation, of which only the block changes, and one call for each batch. */
-function burstLoop(arena: ReturnType<typeof defaultArena>, window: DeviceWindow): Contender {
+function burstLoop(arena: Arena, window: DeviceWindow): Contender {
   const range = arena.reserve(2 * PAGE + DEPTH * 4 * (REQUEST_WORDS + RESULT_WORDS));
   // Nothing here at the doorbells' place in a page: a processor that compares low address bits only would make each load
   // wait for the doorbell's store.

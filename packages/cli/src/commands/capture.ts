@@ -6,10 +6,11 @@ import type { NetDevice } from "ring3/net";
 import { type Command, command } from "../command.ts";
 import type { Context } from "../context.ts";
 import { type CaptureFilter, parseCaptureFilter } from "../net/capture-filter.ts";
-import { amount } from "../net/meter.ts";
+import { Meter } from "../net/meter.ts";
 import { captureHeader, captureStatistics, packetBlockBytes, putPacketBlock } from "../net/pcapng.ts";
 import { receiveLoop } from "../net/receive-loop.ts";
 import { DEVICE_OPTIONS, NETWORK_DEVICE, openDevice } from "../net/session.ts";
+import { SVG_OPTION, writeSvg } from "../net/svg-option.ts";
 import { OPEN_OPTIONS } from "../open-function.ts";
 import { UsageError } from "../usage-error.ts";
 
@@ -41,12 +42,14 @@ export const capture: Command = command({
       description: "bytes of each frame that are kept",
     },
     own: { kind: "flag", description: "only frames for this device, and not everything that passes by" },
+    ...SVG_OPTION,
     ...DEVICE_OPTIONS,
     ...OPEN_OPTIONS,
   },
   examples: [
     { command: "ring3 capture 06:00.0 -w - | tcpdump -n -r -", text: "to tcpdump" },
     { command: "ring3 capture 03:10.0 -w echo.pcapng -c 100 udp port 7", text: "a hundred echo datagrams" },
+    { command: "ring3 capture 06:00.0 -w day.pcapng -t 60 --svg day.svg", text: "for a minute, with a plot" },
   ],
   run: async ({ operands, options }, context) => {
     const [address = "", ...words] = operands;
@@ -65,7 +68,11 @@ export const capture: Command = command({
       seconds: Number(options.seconds ?? Number.POSITIVE_INFINITY),
       snapLength: Number(options.snaplen),
     };
-    const value = await record(device, filter, limits, output, context);
+    const counts: Counts = { received: 0, captured: 0, dropped: 0 };
+    const meter = new Meter(context, () => ({ ...counts }));
+    const value = await record(device, filter, limits, output, context, counts, meter);
+    meter.finish();
+    writeSvg(options.svg, `ring3 capture ${device.address}`, meter, Object.keys(counts));
     if (!toStdout) {
       output.end();
       await finished(output);
@@ -78,11 +85,15 @@ export const capture: Command = command({
   },
 });
 
-interface Recorded {
-  readonly received: number;
-  readonly captured: number;
-  /** Frames that the reader of the output was too slow for. */
-  readonly dropped: number;
+/** Frames so far. */
+interface Counts {
+  received: number;
+  captured: number;
+  /** That the reader of the output was too slow for. */
+  dropped: number;
+}
+
+interface Recorded extends Readonly<Counts> {
   /** Frames that the device had no buffer for. */
   readonly missed: number;
 }
@@ -106,6 +117,8 @@ async function record(
   limits: { readonly count: number; readonly seconds: number; readonly snapLength: number },
   output: Writable,
   context: Context,
+  counts: Counts,
+  meter: Meter,
 ): Promise<Recorded> {
   const { snapLength } = limits;
   const { bytes } = device.pool;
@@ -115,19 +128,17 @@ async function record(
   output.write(captureHeader({ name: device.address, description: `${device.driver} by ring3`, snapLength }));
   // One look at the wall clock; after it the monotonic one, so that captures never run backwards.
   const epoch = BigInt(Date.now()) * 1_000_000n - process.hrtime.bigint();
-  const endMs = performance.now() + 1000 * limits.seconds;
-  let [received, captured, dropped] = [0, 0, 0];
   const goesOn = (): boolean => {
-    context.progress.update(() => `${amount(captured)} frames captured, ${dropped} dropped`);
-    return captured < limits.count && performance.now() < endMs && !failure.signal.aborted;
+    meter.look();
+    return counts.captured < limits.count && meter.seconds < limits.seconds && !failure.signal.aborted;
   };
   await receiveLoop(device, context.signal, goesOn, (packets, count) => {
     const now = epoch + process.hrtime.bigint();
     const { words } = packets;
-    received += count;
+    counts.received += count;
     let size = 0;
     const chosen: number[] = [];
-    for (let i = 0; i < count && captured + chosen.length / 2 < limits.count; i++) {
+    for (let i = 0; i < count && counts.captured + chosen.length / 2 < limits.count; i++) {
       const place = words[i * PACKET_WORDS + PacketWord.PLACE] ?? 0;
       const length = words[i * PACKET_WORDS + PacketWord.LENGTH] ?? 0;
       if (!filter(bytes, place, length)) continue;
@@ -135,7 +146,7 @@ async function record(
       size += packetBlockBytes(Math.min(length, snapLength));
     }
     const frames = chosen.length / 2;
-    if (output.writableLength + size > WAITING_BYTES) dropped += frames;
+    if (output.writableLength + size > WAITING_BYTES) counts.dropped += frames;
     else if (frames > 0) {
       const blocks = new Uint8Array(size);
       let at = 0;
@@ -146,13 +157,13 @@ async function record(
         at += packetBlockBytes(kept);
       }
       output.write(blocks);
-      captured += frames;
+      counts.captured += frames;
     }
     device.pool.giveAll(packets, count);
   });
   const missed = device.statistics().rx_missed_errors;
   if (failure.signal.aborted && !context.signal.aborted) throw failure.signal.reason;
   if (!failure.signal.aborted)
-    output.write(captureStatistics(received, dropped + missed, epoch + process.hrtime.bigint()));
-  return { received, captured, dropped, missed };
+    output.write(captureStatistics(counts.received, counts.dropped + missed, epoch + process.hrtime.bigint()));
+  return { ...counts, missed };
 }

@@ -79,11 +79,11 @@ export const ping: Command = command({
     writeSvg(options.svg, `ring3 ping ${target}`, meter, ["received"]);
     const value = { target, sent, received, lost: sent - received, latencyUs: meter.latencies.summary() };
     context.result(value, () => {
-      const { minimum, mean, p50, p99, maximum } = value.latencyUs;
+      const { minimum, mean, p50, p99, p999, maximum } = value.latencyUs;
       const lost = sent === 0 ? 0 : Math.round((100 * (sent - received)) / sent);
       return (
         `${sent} sent, ${received} received, ${lost}% lost\n` +
-        `round trip ${minimum} us at least, mean ${mean}, 50 %: ${p50}, 99 %: ${p99}, ${maximum} at most`
+        `round trip ${minimum} us at least, mean ${mean}, 50 %: ${p50}, 99 %: ${p99}, 99.9 %: ${p999}, ${maximum} at most`
       );
     });
     if (received === 0) throw new UsageError(`${target} did not answer`);

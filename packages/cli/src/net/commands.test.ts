@@ -63,6 +63,8 @@ after(async () => {
   rmSync(directory, { recursive: true });
 });
 
+type Counters = Readonly<Record<string, number>>;
+
 const STATION = [`vfio-user:${b}`, "--ip", "192.0.2.2/24"];
 
 test(`udp-echo: ${DATAGRAMS} datagrams, each byte checked, none lost, with a plot`, async () => {
@@ -91,7 +93,10 @@ test(`udp-echo: ${DATAGRAMS} datagrams, each byte checked, none lost, with a plo
     value.histogram.reduce((sum, { count }) => sum + count, 0),
     DATAGRAMS,
   );
-  assert.match(readFileSync(svg, "utf8"), /^<svg[\s\S]*a second[\s\S]*latency in microseconds[\s\S]*<\/svg>\n$/);
+  assert.match(
+    readFileSync(svg, "utf8"),
+    /^<svg[\s\S]*a second[\s\S]*latency in microseconds[\s\S]*>p99\.9<[\s\S]*<\/svg>\n$/,
+  );
 });
 
 test("ping, in fragments too, and who is not there", async () => {
@@ -140,8 +145,38 @@ test("net info and net stats", async () => {
   assert.match(stdout, /rx_packets +0\n/);
 });
 
+test("net stats, interval by interval, with a plot", async () => {
+  const svg = join(directory, "stats.svg");
+  const flood = new AbortController();
+  const generator = captured(["generate", `vfio-user:${b}`, "--rate", "2000", "--json"], { signal: flood.signal });
+  try {
+    const words = ["net", "stats", `vfio-user:${c}`, "-p"];
+    const { status, stdout, stderr } = await captured([...words, "--svg", svg, "-i", "100", "-c", "12", "--json"]);
+    assert.equal(status, 0, stderr);
+    const lines = stdout.trimEnd().split("\n");
+    const intervals = lines.slice(0, -1).map((line) => JSON.parse(line) as { seconds: number; changed: Counters });
+    const { statistics } = JSON.parse(lines.at(-1) ?? "") as { statistics: Counters };
+    assert.equal(intervals.length, 12);
+    const received = intervals.reduce((sum, { changed }) => sum + (changed["rx_packets"] ?? 0), 0);
+    assert.ok(received > 0 && received <= (statistics["rx_packets"] ?? 0));
+    const times = intervals.map(({ seconds }) => seconds);
+    assert.deepEqual(
+      times,
+      times.toSorted((x, y) => x - y),
+    );
+    assert.match(readFileSync(svg, "utf8"), /^<svg[\s\S]*>rx_packets<[\s\S]*bytes a second[\s\S]*>rx_bytes</);
+
+    const text = await captured([...words, "-c", "1"]);
+    assert.match(text.stdout, /^[\d.]+ s: .*rx_packets \+\d+, .*\n[\s\S]*rx_packets +\d+\n/);
+  } finally {
+    flood.abort();
+    await generator;
+  }
+});
+
 test("generate floods, capture writes what its filter passes", async () => {
   const file = join(directory, "flood.pcapng");
+  const svg = join(directory, "flood.svg");
   const capture = started(
     "capture",
     `vfio-user:${c}`,
@@ -149,6 +184,8 @@ test("generate floods, capture writes what its filter passes", async () => {
     file,
     "-c",
     "300",
+    "--svg",
+    svg,
     "udp",
     "dst",
     "port",
@@ -174,6 +211,7 @@ test("generate floods, capture writes what its filter passes", async () => {
     frames++;
   }
   assert.equal(frames, 300);
+  assert.match(readFileSync(svg, "utf8"), /^<svg[\s\S]*a second[\s\S]*>captured</);
 });
 
 test("forward: what is on one switch reaches the other", async () => {

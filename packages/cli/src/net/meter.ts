@@ -7,11 +7,18 @@ const SAMPLE_MS = 1000;
 /** Samples that are kept; beyond them every second one is left out, and samples become twice as long. */
 const KEPT = 3600;
 
+/** Quantiles of the latencies of a sample, in microseconds. */
+export interface SampleLatency {
+  readonly p50: number;
+  readonly p99: number;
+  readonly p999: number;
+}
+
 /** What a sample says, by name: packets a second, or microseconds. */
 export interface Sample {
   readonly seconds: number;
   readonly rates: Readonly<Record<string, number>>;
-  readonly latencyUs: { readonly p50: number; readonly p99: number } | undefined;
+  readonly latencyUs: SampleLatency | undefined;
 }
 
 export class Meter {
@@ -77,7 +84,7 @@ export class Meter {
       Object.entries(counters).map(([name, value]) => [name, (value - (this.#last[name] ?? 0)) / seconds]),
     );
     const us = (quantile: number): number => this.#interval.quantile(quantile) / 1000;
-    const latencyUs = this.#interval.count === 0 ? undefined : { p50: us(0.5), p99: us(0.99) };
+    const latencyUs = this.#interval.count === 0 ? undefined : { p50: us(0.5), p99: us(0.99), p999: us(0.999) };
     this.#samples.push({ seconds: (nowMs - this.#startMs) / 1000, rates, latencyUs });
     this.#interval = new Latencies();
     this.#last = counters;
@@ -93,7 +100,7 @@ export class Meter {
   }
 
   /** One curve of the latencies, in microseconds. */
-  latency(which: "p50" | "p99"): PlotPoint[] {
+  latency(which: keyof SampleLatency): PlotPoint[] {
     return this.#samples.flatMap(({ seconds, latencyUs }): PlotPoint[] =>
       latencyUs === undefined ? [] : [[seconds, latencyUs[which]]],
     );
@@ -102,8 +109,9 @@ export class Meter {
 
 function describe({ seconds, rates, latencyUs }: Sample): string {
   const parts = Object.entries(rates).map(([name, rate]) => `${name} ${amount(rate)}/s`);
+  const us = (value: number): string => `${value.toFixed(1)} us`;
   const latency =
-    latencyUs === undefined ? "" : `, p50 ${latencyUs.p50.toFixed(1)} us, p99 ${latencyUs.p99.toFixed(1)} us`;
+    latencyUs === undefined ? "" : `, p50 ${us(latencyUs.p50)}, p99 ${us(latencyUs.p99)}, p99.9 ${us(latencyUs.p999)}`;
   return `${seconds.toFixed(0)} s: ${parts.join(", ")}${latency}`;
 }
 

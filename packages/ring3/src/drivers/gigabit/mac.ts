@@ -161,7 +161,7 @@ export class GigabitMac {
   }
 
   /** Writes an empty ring pair's registers; `bases` are those of its queue. */
-  setRing(ring: RingAddresses, bases: { readonly receive: number; readonly transmit: number }): void {
+  setRing(ring: RingAddresses, bases: QueueBases): void {
     const { registers } = this;
     for (const [base, iova] of [
       [bases.receive, ring.receiveIova],
@@ -235,8 +235,14 @@ export class GigabitMac {
   }
 }
 
+/** Where the registers of a queue's rings begin. */
+export interface QueueBases {
+  readonly receive: number;
+  readonly transmit: number;
+}
+
 /** Bases of the registers of queues 0 to 3. */
-export function queueBases(index: number): { readonly receive: number; readonly transmit: number } {
+export function queueBases(index: number): QueueBases {
   return {
     receive: QueueBase.RECEIVE + index * QueueBase.STEP,
     transmit: QueueBase.TRANSMIT + index * QueueBase.STEP,

@@ -12,7 +12,7 @@ import type { Registers } from "../../memory/registers.ts";
 import { DESCRIPTOR_BYTES, ReceiveRead, ReceiveStatus, ReceiveWriteBack } from "../../specs/gigabit/descriptors.ts";
 import { POOL_STACK_WORD } from "../net/packet-pool.ts";
 import { PACKET_WORDS, PacketFlag, type Packets, PacketWord } from "../net/packets.ts";
-import { addBytes, QUEUE_WORDS, QueueWord, signedWords } from "../net/queue-state.ts";
+import { addBytes, addCount, QUEUE_WORDS, QueueWord, signedWords } from "../net/queue-state.ts";
 import { damagedMask, LEAST_FRAME_BYTES, type QueuePlace, ringTail, StateWord, slotOffsets } from "./queue-place.ts";
 
 // Constants of this module, which V8 folds into the code as it does not with imported ones.
@@ -153,7 +153,7 @@ export class ReceiveRing {
     }
     pool[0] = free;
     state[RX_SKIP] = skip;
-    state[RX_PACKETS] = (state[RX_PACKETS] as number) + taken;
+    addCount(state, RX_PACKETS, taken);
     addBytes(state, QueueWord.RX_BYTES_LOW, bytes);
     if (taken + dropped > 0) {
       state[RX_HEAD] = head;

@@ -8,7 +8,7 @@ import { Arena } from "../../memory/arena.ts";
 import { type EmittedBursts, emittedBursts } from "../net/burst-emitted.ts";
 import { Forwarder } from "../net/forwarder.ts";
 import { offloadWord, PACKET_WORDS, PacketFlag, Packets, PacketWord } from "../net/packets.ts";
-import { QueueWord } from "../net/queue-state.ts";
+import { addBytes, addCount, QueueWord } from "../net/queue-state.ts";
 import { gigabitBurstCode } from "./burst-code.ts";
 import { GigabitQueue } from "./queue.ts";
 import type { DescriptorFormat } from "./queue-place.ts";
@@ -374,4 +374,18 @@ test("a forwarder passes on what comes, in order, and only as much as can be sen
       code: "NOT_SUPPORTED",
     });
   }
+});
+
+test("counters of one word wrap, those of two carry", () => {
+  const word = fc.oneof(fc.nat({ max: 0xffff_ffff }), fc.integer({ min: 0xffff_ff00, max: 0xffff_ffff }));
+  fc.assert(
+    fc.property(word, word, fc.nat({ max: 256 * 9728 }), (low, high, count) => {
+      const state = Int32Array.of(low, high, low);
+      addBytes(state, 0, count);
+      addCount(state, 2, count);
+      const sum = (BigInt(high) << 32n) + BigInt(low) + BigInt(count);
+      const words = [...new Uint32Array(state.buffer)];
+      assert.deepEqual(words.map(BigInt), [sum & 0xffff_ffffn, (sum >> 32n) & 0xffff_ffffn, sum & 0xffff_ffffn]);
+    }),
+  );
 });

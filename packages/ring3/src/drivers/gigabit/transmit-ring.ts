@@ -17,7 +17,7 @@ import {
 } from "../../specs/gigabit/descriptors.ts";
 import { POOL_STACK_WORD } from "../net/packet-pool.ts";
 import { PACKET_WORDS, PacketFlag, type Packets, PacketWord, TRANSMIT_FLAGS } from "../net/packets.ts";
-import { addBytes, QUEUE_WORDS, QueueWord, signedWords } from "../net/queue-state.ts";
+import { addBytes, addCount, QUEUE_WORDS, QueueWord, signedWords } from "../net/queue-state.ts";
 import {
   type DescriptorFormat,
   LEAST_FRAME_BYTES,
@@ -185,7 +185,7 @@ export class TransmitRing {
     }
     if (sent > 0) {
       state[TX_TAIL] = tail;
-      state[TX_PACKETS] = (state[TX_PACKETS] as number) + sent;
+      addCount(state, TX_PACKETS, sent);
       addBytes(state, QueueWord.TX_BYTES_LOW, bytes);
       ringTail(this.#registers, transmitTail, tail);
     }

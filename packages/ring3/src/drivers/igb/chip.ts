@@ -1,7 +1,6 @@
 // The physical function of the 82576: its own way of buffers (SRRCTL), interrupts (EICR) and queues. Virtual functions are the
 // business of whoever drives the physical function with the kernel's driver: this one leaves SR-IOV off.
 import { Ring3Error } from "../../binary/error.ts";
-import type { Registers } from "../../memory/registers.ts";
 import type { PciFunction } from "../../pci/function.ts";
 import {
   Dctl,
@@ -27,11 +26,10 @@ import {
   SwFwSync,
 } from "../../specs/igb/registers.ts";
 import { type Clock, sleep } from "../clock.ts";
-import type { Chip, ChipInterrupts, ChipSetup, Health, RingAddresses } from "../gigabit/chip.ts";
-import { GigabitMac, queueBases } from "../gigabit/mac.ts";
-import { Phy } from "../gigabit/phy.ts";
+import type { ChipInterrupts, ChipSetup, RingAddresses } from "../gigabit/chip.ts";
+import { type GigabitMac, type QueueBases, queueBases } from "../gigabit/mac.ts";
+import { PhysicalChip } from "../gigabit/physical-chip.ts";
 import { waitFor } from "../gigabit/wait-for.ts";
-import type { LinkState, NetStatistics } from "../net/device.ts";
 
 /** Header, a VLAN tag and FCS. */
 export const IGB_OVERHEAD_BYTES = 22;
@@ -42,71 +40,30 @@ const QUEUE_TIMEOUT_MS = 100;
 const SEMAPHORE_TIMEOUT_MS = 200;
 const ALL = 0xffff_ffff;
 
-export class IgbChip implements Chip {
+export class IgbChip extends PhysicalChip {
   readonly driver: string = "igb";
   readonly format = "igb";
-  readonly registers: Registers;
   readonly maxQueues: number = IGB_QUEUES;
-  readonly steers: boolean = true;
-  readonly patient: boolean = false;
-  readonly capabilities = {
-    receiveChecksums: true,
-    ipv4Checksum: true,
-    l4Checksum: true,
-    vlanOffload: true,
-    vlanFilter: true,
-    promiscuous: true,
-  } as const;
-  readonly #fn: PciFunction;
-  readonly #clock: Clock;
-  readonly #mac: GigabitMac;
-  readonly #phy: Phy;
-  #interrupts: ChipInterrupts | undefined;
-
-  constructor(fn: PciFunction, clock: Clock) {
-    this.#fn = fn;
-    this.#clock = clock;
-    this.registers = fn.bar(0).registers();
-    this.#mac = new GigabitMac(fn, this.registers, clock);
-    this.#phy = new Phy(fn, this.registers, clock, { acquire: () => this.#acquire(), release: () => this.#release() });
-  }
 
   maxMtu(room: number): number {
     return Math.min(LARGEST_FRAME, room) - IGB_OVERHEAD_BYTES;
   }
 
-  get mac(): Uint8Array {
-    return this.#mac.mac;
-  }
-
-  async reset(): Promise<void> {
+  override async reset(): Promise<void> {
     this.registers.write32(Igb.EIMC, ALL);
-    await this.#mac.reset();
+    await super.reset();
     this.registers.write32(Igb.EIMC, ALL);
   }
 
-  async start(setup: ChipSetup, interrupts: ChipInterrupts): Promise<void> {
+  protected setUp({ mtu }: ChipSetup): void {
     const { registers } = this;
-    const mac = this.#mac;
-    this.#interrupts = interrupts;
-    mac.clearFilters();
-    if (setup.mac !== undefined) mac.mac = setup.mac;
-    mac.setControl(setup);
-    mac.setMulticast(setup.multicast);
-    mac.setVlans(setup.vlans ?? []);
-    mac.setChecksums();
     registers.write32(Igb.VT_CTL, 0);
-    this.applySteering(setup);
-    registers.write32(Igb.RLPML, setup.mtu + IGB_OVERHEAD_BYTES);
+    registers.write32(Igb.RLPML, mtu + IGB_OVERHEAD_BYTES);
     const extended = registers.read32(Gigabit.CTRL_EXT);
     registers.write32(Gigabit.CTRL_EXT, (extended | IgbCtrlExt.PFRSTD.mask | IgbCtrlExt.DRV_LOAD.mask) >>> 0);
-    this.#setInterrupts(interrupts);
-    mac.setSending();
-    if (!mac.link().up) await this.#phy.negotiate();
-    registers.write32(Gigabit.RCTL, this.#receiveControl(setup));
   }
 
-  #setInterrupts(interrupts: ChipInterrupts): void {
+  protected setInterrupts(interrupts: ChipInterrupts): void {
     const { kind, otherVector } = interrupts;
     const { registers } = this;
     if (kind !== "msix") {
@@ -136,11 +93,11 @@ export class IgbChip implements Chip {
     registers.write32(Gigabit.IMS, Icr.LSC.mask);
   }
 
-  #receiveControl(setup: ChipSetup): number {
-    return this.#mac.receiveControl(setup) | Rctl.LPE.mask;
+  protected receiveControl(setup: ChipSetup): number {
+    return this.macBlock.receiveControl(setup) | Rctl.LPE.mask;
   }
 
-  #bases(index: number): { readonly receive: number; readonly transmit: number } {
+  protected override bases(index: number): QueueBases {
     if (index < LOW_QUEUES) return queueBases(index);
     return {
       receive: Igb.RECEIVE_HIGH + index * Igb.HIGH_STEP,
@@ -148,31 +105,26 @@ export class IgbChip implements Chip {
     };
   }
 
-  tails(index: number): { readonly receive: number; readonly transmit: number } {
-    const { receive, transmit } = this.#bases(index);
-    return { receive: receive + QueueRegister.TAIL, transmit: transmit + QueueRegister.TAIL };
-  }
-
   enableQueue(ring: RingAddresses, setup: ChipSetup): Promise<void> {
-    const bases = this.#bases(ring.index);
-    return enableIgbQueue(this.#fn, this.#clock, this.#mac, ring, bases, setup);
+    const bases = this.bases(ring.index);
+    return enableIgbQueue(this.fn, this.clock, this.macBlock, ring, bases, setup);
   }
 
   disableQueue(index: number): void {
-    const { receive, transmit } = this.#bases(index);
+    const { receive, transmit } = this.bases(index);
     this.registers.write32(receive + QueueRegister.DCTL, 0);
     this.registers.write32(transmit + QueueRegister.DCTL, 0);
   }
 
-  stop(): void {
+  override stop(): void {
     this.registers.write32(Igb.EIMC, ALL);
-    this.#mac.stop();
+    super.stop();
     const extended = this.registers.read32(Gigabit.CTRL_EXT);
     this.registers.write32(Gigabit.CTRL_EXT, (extended & ~IgbCtrlExt.DRV_LOAD.mask) >>> 0);
   }
 
   arm(queue: number): void {
-    const interrupts = this.#interrupts;
+    const interrupts = this.interrupts;
     if (interrupts?.kind === "msix") {
       const vector = 1 << (interrupts.vectorOf(queue) ?? 0);
       this.registers.write32(Igb.EICR, vector);
@@ -184,50 +136,18 @@ export class IgbChip implements Chip {
   }
 
   quiet(queue: number): void {
-    const interrupts = this.#interrupts;
+    const interrupts = this.interrupts;
     if (interrupts?.kind === "msix") this.registers.write32(Igb.EIMC, 1 << (interrupts.vectorOf(queue) ?? 0));
     else this.registers.write32(Gigabit.IMC, Icr.RXT0.mask);
   }
 
   acknowledge(): { readonly receive: boolean } {
-    const { receive } = this.#mac.acknowledge();
-    const interrupts = this.#interrupts;
+    const { receive } = this.macBlock.acknowledge();
+    const interrupts = this.interrupts;
     if (interrupts?.kind !== "msix") return { receive };
     this.registers.write32(Gigabit.IMS, Icr.LSC.mask);
     this.registers.write32(Igb.EIMS, 1 << interrupts.otherVector);
     return { receive: false };
-  }
-
-  link(): LinkState {
-    return this.#mac.link();
-  }
-
-  health(): Health {
-    return this.#mac.health();
-  }
-
-  applyMac(mac: Uint8Array): Promise<void> {
-    this.#mac.mac = mac;
-    return Promise.resolve();
-  }
-
-  applyMtu(): Promise<void> {
-    return Promise.resolve();
-  }
-
-  applyFilter(setup: ChipSetup): Promise<void> {
-    this.registers.write32(Gigabit.RCTL, this.#receiveControl(setup));
-    return Promise.resolve();
-  }
-
-  applyMulticast({ multicast }: ChipSetup): Promise<void> {
-    this.#mac.setMulticast(multicast);
-    return Promise.resolve();
-  }
-
-  applyVlans(setup: ChipSetup): Promise<void> {
-    this.#mac.setVlans(setup.vlans ?? []);
-    return this.applyFilter(setup);
   }
 
   applySteering({ steered }: ChipSetup): void {
@@ -235,16 +155,12 @@ export class IgbChip implements Chip {
     const fields = TCP_IPV4 | IPV4 | IPV6 | TCP_IPV6 | IgbHashFields.UDP_IPV4 | IgbHashFields.UDP_IPV6;
     // With several queues a full one must not hold the others up: what comes for it is dropped.
     for (const queue of steered) {
-      const register = this.#bases(queue).receive + QueueRegister.SRRCTL;
+      const register = this.bases(queue).receive + QueueRegister.SRRCTL;
       const control = this.registers.read32(register);
       const drop = steered.length > 1 ? control | Srrctl.DROP_EN.mask : control & ~Srrctl.DROP_EN.mask;
       this.registers.write32(register, drop >>> 0);
     }
-    this.#mac.setSteering(steered, IGB_MRQC_RSS | fields, 0);
-  }
-
-  statistics(): Omit<NetStatistics, "rx_dropped"> {
-    return this.#mac.statistics();
+    this.macBlock.setSteering(steered, IGB_MRQC_RSS | fields, 0);
   }
 
   /** The bit of this port's PHY in SW_FW_SYNC. */
@@ -253,25 +169,25 @@ export class IgbChip implements Chip {
   }
 
   /** 82576 section 4.7: the semaphore of the semaphores, then the PHY's bits of software and firmware. */
-  async #acquire(): Promise<void> {
+  protected async acquirePhy(): Promise<void> {
     const { registers } = this;
-    const deadline = this.#clock.now() + SEMAPHORE_TIMEOUT_MS;
+    const deadline = this.clock.now() + SEMAPHORE_TIMEOUT_MS;
     for (;;) {
-      if (!Swsm.SMBI.test(registers.read32(Gigabit.SWSM)) || this.#clock.now() >= deadline) {
+      if (!Swsm.SMBI.test(registers.read32(Gigabit.SWSM)) || this.clock.now() >= deadline) {
         // Whoever holds it for so long has ended without giving it back.
         registers.write32(Gigabit.SWSM, Swsm.SMBI.mask | Swsm.SWESMBI.mask);
         const owners = registers.read32(Gigabit.SW_FW_SYNC);
-        const late = this.#clock.now() >= deadline;
+        const late = this.clock.now() >= deadline;
         const taken = (owners & (this.#phyBit | (this.#phyBit << 16))) !== 0;
         if (!taken || late) registers.write32(Gigabit.SW_FW_SYNC, (owners | this.#phyBit) >>> 0);
         registers.write32(Gigabit.SWSM, 0);
         if (!taken || late) return;
       }
-      await sleep(this.#clock, 2, this.#fn.gone);
+      await sleep(this.clock, 2, this.fn.gone);
     }
   }
 
-  #release(): void {
+  protected releasePhy(): void {
     const { registers } = this;
     const owners = registers.read32(Gigabit.SW_FW_SYNC);
     registers.write32(Gigabit.SW_FW_SYNC, (owners & ~this.#phyBit) >>> 0);
@@ -284,7 +200,7 @@ export async function enableIgbQueue(
   clock: Clock,
   mac: GigabitMac,
   ring: RingAddresses,
-  bases: { readonly receive: number; readonly transmit: number },
+  bases: QueueBases,
   { mtu, room, steered }: ChipSetup,
 ): Promise<void> {
   const { registers } = mac;

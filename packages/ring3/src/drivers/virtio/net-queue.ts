@@ -8,7 +8,7 @@ import { ETHERNET_HEADER_BYTES, VLAN_TAG_BYTES } from "../../specs/ethernet/inde
 import { NetHeader, NetHeaderFlag } from "../../specs/virtio/structs.ts";
 import type { PacketPool } from "../net/packet-pool.ts";
 import { PACKET_WORDS, PacketFlag, type Packets, PacketWord, TRANSMIT_FLAGS } from "../net/packets.ts";
-import { addBytes, QueueWord } from "../net/queue-state.ts";
+import { addBytes, addCount, QueueWord } from "../net/queue-state.ts";
 import { RingQueue } from "../net/ring-queue.ts";
 import { type BufferRing, ringProblem } from "./buffer-ring.ts";
 import { virtioBurstCode } from "./burst-code.ts";
@@ -138,7 +138,7 @@ export class VirtioNetQueue extends RingQueue {
       sum += length;
       taken++;
     }
-    state[RX_PACKETS] = (state[RX_PACKETS] as number) + taken;
+    addCount(state, RX_PACKETS, taken);
     addBytes(state, QueueWord.RX_BYTES_LOW, sum);
     this.#refill();
     if (receive.publish()) this.#tell(RX_NOTIFY_AT, 0);
@@ -235,7 +235,7 @@ export class VirtioNetQueue extends RingQueue {
       sum += length;
       sent++;
     }
-    state[TX_PACKETS] = (state[TX_PACKETS] as number) + sent;
+    addCount(state, TX_PACKETS, sent);
     addBytes(state, QueueWord.TX_BYTES_LOW, sum);
     if (transmit.publish()) this.#tell(TX_NOTIFY_AT, 1);
     return taken;
