@@ -22,6 +22,8 @@ export interface DevicePlan {
   readonly freshBytes: number;
   /** Where a 1 tells the device to end. */
   readonly stopOffset: number;
+  /** What both programs get behind their other arguments. */
+  readonly kind?: string;
   /** A descriptor that both programs find as number 3. */
   readonly descriptor?: number;
 }
@@ -55,6 +57,10 @@ export class DeviceProcess implements Disposable {
     this.#owned = owned.move();
   }
 
+  get #kind(): readonly string[] {
+    return this.#plan.kind === undefined ? [] : [this.#plan.kind];
+  }
+
   /** The compiler that made the programs. */
   get compiler(): string {
     return execFileSync("cc", ["--version"], { encoding: "utf8" }).split("\n")[0] ?? "";
@@ -71,7 +77,9 @@ export class DeviceProcess implements Disposable {
   async against<T>(measure: () => T | Promise<T>): Promise<T> {
     const { freshBytes, stopOffset, descriptor } = this.#plan;
     this.words.fill(0, 0, freshBytes / 4);
-    const child = spawn(this.#device, [this.#path], { stdio: ["ignore", "pipe", "inherit", descriptor ?? "ignore"] });
+    const child = spawn(this.#device, [this.#path, ...this.#kind], {
+      stdio: ["ignore", "pipe", "inherit", descriptor ?? "ignore"],
+    });
     this.#child = child;
     const exited = once(child, "exit") as Promise<[number | null, NodeJS.Signals | null]>;
     const died = exited.then(([code, signal]): never => {
@@ -90,7 +98,7 @@ export class DeviceProcess implements Disposable {
 
   /** What the driver in C prints about the device that runs. */
   inC(...words: readonly (string | number)[]): string {
-    return execFileSync(this.#driver, [this.#path, ...words.map(String)], {
+    return execFileSync(this.#driver, [this.#path, ...words.map(String), ...this.#kind], {
       encoding: "utf8",
       stdio: ["ignore", "pipe", "inherit", this.#plan.descriptor ?? "ignore"],
     });

@@ -11,7 +11,8 @@ import {
   TransmitWord,
 } from "../../packages/ring3/src/specs/gigabit/descriptors.ts";
 import type { BenchmarkContext, BenchmarkResult, Section } from "../benchmark.ts";
-import { type Contender, contender } from "./contender.ts";
+import { type BenchQueue, type Contender, contender } from "./contender.ts";
+import { gigabitBenchQueue } from "./gigabit-queue.ts";
 import {
   ENTRIES,
   RECEIVE_OFFSET,
@@ -80,10 +81,11 @@ export function run(context: BenchmarkContext): Promise<BenchmarkResult> {
   using file = createMemoryFile(SHARED_SIZE);
   using window = DeviceWindow.map(arena, file, 0, SHARED_SIZE);
   const device = new ThreadDevice(arena.words(window.arenaOffset, SHARED_SIZE / 4));
+  const queue = (emit: boolean): BenchQueue => gigabitBenchQueue(arena, window, emit);
   const ways: Readonly<Record<string, Contender>> = {
-    "emitted, with the packet code": contender(arena, window, { emit: true, touch: "emitted" }),
-    "emitted, packet code in TypeScript": contender(arena, window, { emit: true, touch: "typescript" }),
-    TypeScript: contender(arena, window, { emit: false, touch: "typescript" }),
+    "emitted, with the packet code": contender(queue(true), "emitted"),
+    "emitted, packet code in TypeScript": contender(queue(true), "typescript"),
+    TypeScript: contender(queue(false), "typescript"),
   };
   for (const one of Object.values(ways)) pass(device, one, WARM_PACKETS);
   begin();

@@ -7,7 +7,8 @@ import { systemClock } from "../../packages/ring3/src/drivers/clock.ts";
 import { EventFd } from "../../packages/ring3/src/linux/index.ts";
 import type { BenchmarkContext, BenchmarkResult, Section } from "../benchmark.ts";
 import { DeviceProcess } from "../device-process.ts";
-import { type BenchQueue, benchQueue } from "./contender.ts";
+import type { BenchQueue } from "./contender.ts";
+import { gigabitBenchQueue } from "./gigabit-queue.ts";
 import { ARMED_OFFSET, POOL_OFFSET, SHARED_SIZE, STOP_OFFSET } from "./layout.ts";
 import { type TailCauses, TailWatch } from "./tail.ts";
 
@@ -49,8 +50,8 @@ export async function run({ rounds, quick, progress, begin }: BenchmarkContext):
     descriptor: interrupt.fd.number,
   });
   const trips = quick ? 2000 : 100_000;
-  const emitted = benchQueue(device.arena, device.window, true);
-  const typescript = benchQueue(device.arena, device.window, false);
+  const emitted = gigabitBenchQueue(device.arena, device.window, true);
+  const typescript = gigabitBenchQueue(device.arena, device.window, false);
   const ways: readonly Way[] = [
     { name: "bursts, emitted", kind: "polled", bench: emitted, trips: spinning(emitted) },
     { name: "bursts, TypeScript", kind: "polled", bench: typescript, trips: spinning(typescript) },

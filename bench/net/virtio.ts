@@ -1,5 +1,6 @@
 // Frames forwarded between two virtio-net ports: driver, rings, device models and all in one thread, so millions of frames a
-// second of one processor. The frames come from a cable that always has some and go to one that takes all.
+// second of one processor. The frames come from a cable that always has some and go to one that takes all. And the driver alone,
+// against the same loops in C.
 import { GCProfiler } from "node:v8";
 import { VirtioNet } from "../../packages/ring3/src/devices/virtio/index.ts";
 import type { NetLink, NetReceiver } from "../../packages/ring3/src/devices/virtio/net-link.ts";
@@ -7,14 +8,22 @@ import { PacketPool } from "../../packages/ring3/src/drivers/net/packet-pool.ts"
 import { Packets } from "../../packages/ring3/src/drivers/net/packets.ts";
 import { VirtioNetDriver } from "../../packages/ring3/src/drivers/virtio/net-driver.ts";
 import { inProcess } from "../../packages/ring3/src/virtual/index.ts";
-import type { BenchmarkContext, BenchmarkResult, Series } from "../benchmark.ts";
+import type { BenchmarkContext, BenchmarkResult, Section, Series } from "../benchmark.ts";
+import { type CostPlan, measureCost } from "./driver-cost.ts";
+import { ASKED_OFFSET, DONE_OFFSET, ENTRIES, POOL_OFFSET, SHARED_SIZE, STOP_OFFSET } from "./virtio-layout.ts";
+import { virtioBenchQueue } from "./virtio-queue.ts";
 
 export const name = "net-virtio";
-export const title = "frames forwarded between two virtio-net ports, device models in the same thread";
+export const title =
+  "virtio-net: frames forwarded over device models in the same thread, and the driver's loops against C -O2";
 
 const FRAME_BYTES = 60;
 const BATCH = 32;
-const WAYS = ["packed", "split"] as const;
+const KINDS = ["packed", "split"] as const;
+const LOOPS = ["emitted", "typescript"] as const;
+type Way = { readonly kind: (typeof KINDS)[number]; readonly loops: (typeof LOOPS)[number] };
+const WAYS: readonly Way[] = KINDS.flatMap((kind) => LOOPS.map((loops) => ({ kind, loops })));
+const nameOf = ({ kind, loops }: Way): string => `${kind}, ${loops === "emitted" ? "emitted" : "TypeScript"}`;
 
 /** A cable that hands over frames on demand, and counts what it is given. */
 class BenchLink implements NetLink {
@@ -37,43 +46,81 @@ class BenchLink implements NetLink {
   }
 }
 
-export async function run({ rounds, quick, progress, begin }: BenchmarkContext): Promise<BenchmarkResult> {
+export async function run(context: BenchmarkContext): Promise<BenchmarkResult> {
+  context.begin();
+  const { section, note } = await forwarding(context);
+  const sections = [section];
+  let compiler = "";
+  for (const kind of KINDS) {
+    const cost = await measureCost(costPlan(kind), context, () => undefined);
+    sections.push(...cost.sections);
+    compiler = cost.compiler;
+  }
+  return {
+    sections,
+    machine: { node: process.version, compiler },
+    notes: [
+      note,
+      '"The device alone" is a device that receives into buffers that are given back at once, and sends nothing.',
+      "The driver alone: the device is a process in C that works between the turns that are timed, and wants no notifications.",
+    ],
+  };
+}
+
+function costPlan(kind: Way["kind"]): CostPlan {
+  return {
+    label: `the driver alone, ${kind} rings, `,
+    folder: import.meta.dirname,
+    device: "virtio-device",
+    driver: "virtio-driver",
+    kind,
+    sharedBytes: SHARED_SIZE,
+    freshBytes: POOL_OFFSET,
+    stopOffset: STOP_OFFSET,
+    askedOffset: ASKED_OFFSET,
+    doneOffset: DONE_OFFSET,
+    packetsPerTurn: ENTRIES,
+    queue: ({ arena, window }, emit) => virtioBenchQueue(arena, window, kind, emit),
+  };
+}
+
+async function forwarding({ rounds, quick, progress }: BenchmarkContext): Promise<{ section: Section; note: string }> {
   const frames = quick ? 20_000 : 500_000;
   const samples = new Map<string, number[]>(
     WAYS.flatMap((way) => [
-      [way, []],
-      [`${way}, the device alone`, []],
+      [nameOf(way), []],
+      [`${nameOf(way)}, the device alone`, []],
     ]),
   );
   let collections = 0;
   let total = 0;
-  begin();
   for (let round = 0; round < rounds; round++) {
     for (const way of WAYS) {
-      progress(`round ${round + 1}: ${way}`);
-      const { forwarded, deviceOnly, collected } = await forward(way === "packed", frames);
-      samples.get(way)?.push(forwarded);
-      samples.get(`${way}, the device alone`)?.push(deviceOnly);
+      progress(`round ${round + 1}: ${nameOf(way)}`);
+      const { forwarded, deviceOnly, collected } = await forward(way, frames);
+      samples.get(nameOf(way))?.push(forwarded);
+      samples.get(`${nameOf(way)}, the device alone`)?.push(deviceOnly);
       collections += collected;
       total += frames;
     }
   }
   const series: Series[] = [...samples].map(([label, values]) => ({ name: label, samples: values }));
   return {
-    sections: [
-      {
-        title: `frames of ${FRAME_BYTES} bytes, ${BATCH} at a time`,
-        unit: "Mpps",
-        better: "more",
-        series,
-        comparisons: WAYS.map((way) => ({ kind: "value", of: way, to: [] })),
-      },
-    ],
-    machine: { node: process.version },
-    notes: [
-      `${collections} collections of garbage in ${total} forwarded frames, those of the device models among them.`,
-      '"The device alone" is a device that receives into buffers that are given back at once, and sends nothing.',
-    ],
+    section: {
+      title: `frames of ${FRAME_BYTES} bytes, ${BATCH} at a time`,
+      unit: "Mpps",
+      better: "more",
+      series,
+      comparisons: [
+        ...WAYS.map((way) => ({ kind: "value" as const, of: nameOf(way), to: [] })),
+        ...KINDS.map((kind) => ({
+          kind: "ratio" as const,
+          of: nameOf({ kind, loops: "emitted" }),
+          to: [nameOf({ kind, loops: "typescript" })],
+        })),
+      ],
+    },
+    note: `${collections} collections of garbage in ${total} forwarded frames, those of the device models among them.`,
   };
 }
 
@@ -84,7 +131,8 @@ interface Forwarded {
   readonly collected: number;
 }
 
-async function forward(packed: boolean, frames: number): Promise<Forwarded> {
+async function forward({ kind, loops }: Way, frames: number): Promise<Forwarded> {
+  const packed = kind === "packed";
   const links = [new BenchLink(), new BenchLink()] as const;
   await using resources = new AsyncDisposableStack();
   const functions = links.map((link) => resources.use(inProcess(new VirtioNet({ link, packed }))));
@@ -92,7 +140,7 @@ async function forward(packed: boolean, frames: number): Promise<Forwarded> {
   if (a === undefined || b === undefined) throw new Error("two functions were made");
   const pool = PacketPool.create(a.dma.arena);
   resources.defer(() => pool[Symbol.dispose]());
-  const options = { pool, packed, receiveMode: "polled", interrupts: "none" } as const;
+  const options = { pool, packed, loops, receiveMode: "polled", interrupts: "none" } as const;
   const from = resources.use(await VirtioNetDriver.start(a, options));
   const to = resources.use(await VirtioNetDriver.start(b, options));
   await from.setReceiveMode({ promiscuous: true });

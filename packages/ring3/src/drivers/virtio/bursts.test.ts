@@ -355,6 +355,7 @@ for (const kind of KINDS) {
           made[step.ring].view.setUint16((step.at % (made[step.ring].view.byteLength / 2)) * 2, step.value, true);
           return undefined;
       }
+      return undefined;
     };
     fc.assert(
       fc.property(

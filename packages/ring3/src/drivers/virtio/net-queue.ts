@@ -111,8 +111,8 @@ export class VirtioNetQueue extends RingQueue {
     const mergeable = ((state[FEATURES] as number) & PairFeature.MERGEABLE) !== 0;
     let taken = 0;
     let sum = 0;
-    // What is dropped counts too, so that a device that sends nothing else does not hold us.
-    for (let looks = receive.size; taken < max && looks > 0; looks--) {
+    // A device that sends nothing but what is dropped does not hold us: it gets no buffers meanwhile.
+    while (taken < max) {
       const place = receive.take();
       if (place < 0) break;
       const length = receive.length - HEADER;

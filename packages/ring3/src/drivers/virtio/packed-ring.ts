@@ -139,7 +139,7 @@ export class PackedRing extends BufferRing {
     this.release(id);
     if (taken + 1 === this.size) {
       state[TAKEN] = 0;
-      state[TAKEN_TURN] = (state[TAKEN_TURN] as number) ^ BOTH;
+      state[TAKEN_TURN] = (last & BOTH) ^ BOTH;
     } else state[TAKEN] = taken + 1;
     this.length = length;
     return token;

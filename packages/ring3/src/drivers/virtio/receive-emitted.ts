@@ -27,7 +27,6 @@ const PARTIAL = PacketFlag.L4_CHECKED | PacketFlag.L4_PARTIAL;
 const OWN = {
   start: "i32",
   end: "i32",
-  looks: "i32",
   skip: "i32",
   unused: "i32",
   mergeable: "i32",
@@ -42,7 +41,7 @@ export type Receiving = Ring & Words<keyof typeof OWN | "packets" | "max">;
 
 /** Takes up to `max` packets; then `taken` says how many, and `packets` is behind the last. */
 export function receive(body: Body, place: VirtioQueuePlace, code: RingCode, locals: Receiving): void {
-  const { packets, max, start, end, looks, skip, unused, mergeable, buffers, flags, header, bytes, taken } = locals;
+  const { packets, max, start, end, skip, unused, mergeable, buffers, flags, header, bytes, taken } = locals;
   const { token, length } = locals;
   const { pool } = place;
   code.load(body, locals);
@@ -52,12 +51,9 @@ export function receive(body: Body, place: VirtioQueuePlace, code: RingCode, loc
   body.set(start, packets);
   body.set(end, packets.add(max.shl(PACKET_SHIFT)));
   body.set(bytes, 0);
-  // What is dropped counts too, so that a device that sends nothing else does not hold us.
-  body.set(looks, place.receive.size);
   body.if(isBroken(body, place.receive).not(), () => {
     body.loop((loop) => {
-      body.leave(loop, packets.eq(end).or(looks.not()));
-      body.set(looks, looks.sub(1));
+      body.leave(loop, packets.eq(end));
       code.take(body, locals, loop);
       body.set(length, length.sub(HEADER));
       body.set(header, token.add(pool.offset - HEADER));

@@ -53,7 +53,7 @@ async function settle(): Promise<void> {
 /** Sends a frame over a queue. */
 function send(queue: NetQueue, packets: Packets, frame: Uint8Array): void {
   assert.equal(queue.pool.takeAll(packets, 1), 1);
-  queue.pool.bytes.set(frame, packets.words[PacketWord.PLACE] as number);
+  queue.pool.bytes.set(frame, packets.words[PacketWord.PLACE]);
   packets.words[PacketWord.LENGTH] = frame.length;
   assert.equal(queue.txBurst(packets, 1), 1);
 }
