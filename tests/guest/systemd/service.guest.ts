@@ -1,6 +1,8 @@
 // The service under systemd as an ordinary user sees it, uid 1000, from the installation to the end. The tests build on each other:
 // each start of the service takes seconds here.
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { before, test } from "node:test";
 import { NvmeDriver } from "../../../packages/ring3/src/drivers/nvme/index.ts";
@@ -76,6 +78,16 @@ async function readsDisk(fn: Parameters<typeof NvmeDriver.start>[0]): Promise<vo
   assert.deepEqual(Buffer.from(await nvme.namespace(1).read(64, 8)), Buffer.from(counting(64 * 512, 4096)));
 }
 
+/** Waits until a function that the service itself makes a socket for is ready. */
+async function socketAppears(path: string): Promise<void> {
+  await rootOutput(`timeout 300 sh -c 'until test -S ${path}; do usleep 50000; done'`);
+}
+
+async function patientlyConnected(path: string): Promise<VfioUserFunction> {
+  await socketAppears(path);
+  return await connect(path, PATIENT);
+}
+
 before(async () => {
   // npm i -g @ring3/cli, without a registry.
   const modules = "/usr/lib/node_modules";
@@ -140,6 +152,29 @@ test("in its sandbox, with one capability, the service has all that it needs", a
   await readsDisk(fn);
 });
 
+test("who keeps descriptors that it was lent is named, though its process is hidden from the service", async (t) => {
+  const keeper = new URL("../suites/lent-keeper.ts", import.meta.url).pathname;
+  await socketAppears("/run/ring3/disk.sock");
+  const child = spawn(process.execPath, [keeper, "/run/ring3/users.sock", "disk"], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  t.after(() => child.kill("SIGKILL"));
+  await once(child.stdout, "data");
+  const failed = `disk: failed .*held by a process of another user.*lent to process ${child.pid} of uid 1000`;
+  await rootOutput(
+    `timeout 300 sh -c 'until journalctl -u ring3d -o cat | grep -q "${failed}"; do usleep 100000; done'`,
+  );
+  // Nor does a service that wants to give it back wait in the kernel, where nothing could end it.
+  const back = await asRoot(
+    `systemd-run -q --wait --pipe -p CapabilityBoundingSet= -p ProtectProc=invisible ring3 unbind ${disk}`,
+  );
+  assert.notEqual(back.code, 0);
+  assert.match(back.stderr, /FUNCTION_HELD.*a process that is hidden from this one/);
+  child.kill("SIGKILL");
+  await using fn = await patientlyConnected("/run/ring3/disk.sock");
+  await readsDisk(fn);
+});
+
 test("what the machine itself uses is not taken, though the service sees the machine through its sandbox", async () => {
   const name = async (place: string): Promise<string> => (await rootOutput(`ls ${place}`)).trim();
   const interfaceName = await name(`/sys/bus/pci/devices/${link}/net`);
@@ -195,12 +230,6 @@ test("a reload changes what the service serves, while a user works on; one that 
   works(fn);
   assert.ok(!existsSync("/run/ring3/plugged.sock"));
 });
-
-/** A user of a function that may not be there yet: its socket appears when it is ready. */
-async function patientlyConnected(path: string): Promise<VfioUserFunction> {
-  await rootOutput(`timeout 120 sh -c 'until test -S ${path}; do usleep 50000; done'`);
-  return await connect(path, PATIENT);
-}
 
 test("a service that is killed: its user hears of it, functions are given back, and the next user has them clean", async () => {
   const fn = await connect(EDU_SOCKET, PATIENT);
