@@ -180,7 +180,7 @@ test("what the machine itself uses is not taken, though the service sees the mac
   const interfaceName = await name(`/sys/bus/pci/devices/${link}/net`);
   const node = `/dev/${await name(`/sys/bus/pci/devices/${machineDisk}/nvme/*/ | grep '^nvme.*n1$'`)}`;
   await rootOutput(
-    `ip link set ${interfaceName} up; /usr/sbin/mkfs.ext4 -q -F ${node}; mkdir -p /home/data; mount ${node} /home/data`,
+    `ip link set ${interfaceName} up; /usr/sbin/mkfs.ext4 -q -F ${node}; mkdir -p /home/data; mount -t ext4 ${node} /home/data`,
   );
   const more = `  link: { address: "${link}", users: [user] }\n  data: { address: "${machineDisk}", users: [user] }\n`;
   await configure(CONFIGURATION + more);
@@ -194,7 +194,7 @@ test("what the machine itself uses is not taken, though the service sees the mac
   await configure(CONFIGURATION);
   await rootOutput(`systemctl reload ring3d; umount /home/data; ip link set ${interfaceName} down`);
   const holder = await rootOutput(
-    `unshare -m sh -c 'mount ${node} /mnt && echo mounted > /run/holds; exec sleep 100000' > /dev/null 2>&1 & echo $!`,
+    `unshare -m sh -c 'mount -t ext4 ${node} /mnt && echo mounted > /run/holds; exec sleep 100000' > /dev/null 2>&1 & echo $!`,
   );
   await rootOutput("timeout 60 sh -c 'until test -e /run/holds; do usleep 50000; done'");
   await configure(CONFIGURATION + more);
