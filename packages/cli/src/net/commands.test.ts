@@ -131,8 +131,15 @@ test("echo-stress: three threads", async () => {
     "--json",
   ]);
   assert.equal(status, 0, stderr);
-  const { sent, received, corrupt, threads } = JSON.parse(stdout) as Record<string, number>;
+  const { sent, received, corrupt, threads, queues } = JSON.parse(stdout) as Record<string, number> & {
+    readonly queues: readonly { readonly index: number; readonly tx_packets: number }[];
+  };
   assert.deepEqual({ sent, received, corrupt, threads }, { sent: 6000, received: 6000, corrupt: 0, threads: 3 });
+  assert.deepEqual(
+    queues.map(({ index }) => index),
+    [0],
+  );
+  assert.ok((queues[0]?.tx_packets ?? 0) >= 6000);
 });
 
 test("net info and net stats", async () => {
@@ -266,6 +273,8 @@ test("what cannot be meant", async () => {
     [["forward", `vfio-user:${b}`, `vfio-user:${b}`], /one device/],
     [["capture", `vfio-user:${b}`, "-w", "/dev/null", "portt", "7"], /"portt" is no primitive/],
     [["generate", `vfio-user:${b}`, "--to", "x"], /takes an Ethernet address/],
+    [["echo-stress", ...STATION, "192.0.2.1", "--queues", "2"], /has one queue, so --queues takes 1 at most/],
+    [["echo-stress", ...STATION, "192.0.2.1", "--queues", "6"], /--queues 6 takes --threads 5 at least/],
   ];
   for (const [words, message] of cases) {
     const { status, stderr } = await captured(words);

@@ -88,9 +88,9 @@ test("stations have ports of their own, and what comes for them, whichever queue
   }
   const [zero, one, two] = all as [Station, Station, Station];
   const [first, last] = [ports[2]?.first ?? 0, (ports[1]?.first ?? 0) + (ports[1]?.count ?? 0) - 1];
-  const frames = [to(first, 1), to(last, 2), to(9, 3), to(ports[0]?.first ?? 0, 4)];
+  const frames = [to(first, 1), to(last, 2), to(9, 3), to(ports[0]?.first ?? 0, 4), to(first + 1, 5)];
   for (const frame of frames) two.queue.receive(frame);
-  assert.deepEqual(two.take(), [frames[0]]);
+  assert.deepEqual(two.take(), [frames[0], frames[4]]);
   assert.ok(one.steered.ready && zero.steered.ready && !two.steered.ready);
   assert.deepEqual(one.take(), [frames[1]]);
   assert.deepEqual(zero.take(), [frames[2], frames[3]]);
