@@ -2,7 +2,7 @@
 // right. Words: `edu` or `nvme`, the function's socket, and one of its own, where each line is answered once a round of work that
 // began after it is over: with the address of its memory, the rounds so far, and the interrupts that nobody asked for.
 import assert from "node:assert/strict";
-import { chmodSync } from "node:fs";
+import { chmodSync, rmSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { createInterface } from "node:readline";
 import { EduDriver } from "../../../packages/ring3/src/drivers/edu/index.ts";
@@ -19,8 +19,6 @@ interface Work {
 }
 
 const BLOCK = 512;
-/** Blocks that it writes, behind those that others read. */
-const OWN_BLOCKS = 100_000;
 /** Beyond those that the driver connects. */
 const IDLE_VECTOR = 20;
 
@@ -52,9 +50,11 @@ const works: Readonly<Record<string, (fn: PciFunction) => Promise<Work>>> = {
       idle,
       round: async (round) => {
         const first = (round % 1000) * 8;
-        assert.deepEqual(Buffer.from(await namespace.read(first, 8)), Buffer.from(counting(first * BLOCK, 8 * BLOCK)));
-        await namespace.write(OWN_BLOCKS, pattern(round));
-        assert.deepEqual(Buffer.from(await namespace.read(OWN_BLOCKS, 8)), Buffer.from(pattern(round)));
+        const content = Buffer.from(counting(first * BLOCK, 8 * BLOCK));
+        assert.deepEqual(Buffer.from(await namespace.read(first, 8)), content);
+        // The same again: other suites find the disk as it was.
+        await namespace.write(first, content);
+        assert.deepEqual(Buffer.from(await namespace.read(first, 8)), content);
       },
     };
   },
@@ -72,6 +72,7 @@ const server = createServer((socket) => {
   socket.on("error", () => undefined);
   createInterface({ input: socket }).on("line", () => asking.push({ socket, since: rounds }));
 });
+rmSync(own, { force: true });
 server.listen(own, () => {
   chmodSync(own, 0o777);
   console.log("ready");

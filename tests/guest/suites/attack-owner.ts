@@ -2,17 +2,17 @@
 // of the host's own that no device may touch. Words: the folder of the service's sockets, its pid, and the socket to ask at; a
 // question and its answer are a line of JSON each (attack-places.ts).
 import assert from "node:assert/strict";
-import { chmodSync, closeSync, constants, openSync, readFileSync, readSync } from "node:fs";
+import { chmodSync, closeSync, constants, openSync, readFileSync, readSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { createInterface } from "node:readline";
 import { FileDescriptor, MappedMemory } from "../../../packages/ring3/src/linux/index.ts";
 import { addressOfView } from "../../../packages/ring3/src/linux/native.ts";
 import { ServiceOwner } from "../../hostile/attacks/service-owner.ts";
-import { capability, MSIX, msixPlaces } from "../../hostile/attacks/wire.ts";
+import { msixPlaces } from "../../hostile/attacks/wire.ts";
 import { HOST_CONTENT, type MachineView, type OwnerQuestion } from "../attack-places.ts";
 
 const PAGE = 4096;
-const HOST_PAGES = 2048;
+const HOST_PAGES = 256;
 const FRAME_MASK = 2n ** 55n - 1n;
 const ENTRY_WORDS = 4;
 
@@ -58,19 +58,18 @@ function log(): string[] {
   }
 }
 
-/** The first entry of the hardware's own MSI-X table. */
+/** The first entry of the hardware's own MSI-X table, where there is one and the kernel lets root look at it. */
 function tableEntry(device: string, config: Uint8Array): number[] | undefined {
+  let words: Uint32Array;
   try {
-    capability(config, MSIX);
+    const { bar, offset } = msixPlaces(config).table;
+    using file = new FileDescriptor(openSync(`${device}/resource${bar}`, "r+"));
+    using mapped = MappedMemory.file(file, Math.floor(offset / PAGE) * PAGE, PAGE, { mayShrink: "accept" });
+    words = new Uint32Array(mapped.bytes.buffer, offset % PAGE, ENTRY_WORDS).slice();
   } catch {
     return undefined;
   }
-  const { bar, offset } = msixPlaces(config).table;
-  const number = openSync(`${device}/resource${bar}`, "r+");
-  using file = new FileDescriptor(number);
-  using mapped = MappedMemory.file(file, Math.floor(offset / PAGE) * PAGE, PAGE, { mayShrink: "accept" });
-  const words = new Uint32Array(mapped.bytes.buffer, offset % PAGE, ENTRY_WORDS);
-  return Array.from(new Uint8Array(Uint32Array.from({ length: ENTRY_WORDS }, (_, at) => words[at] ?? 0).buffer));
+  return Array.from(new Uint8Array(words.buffer));
 }
 
 async function answer({ ask, name, address }: OwnerQuestion): Promise<object> {
@@ -105,6 +104,7 @@ const server = createServer((socket) => {
       .catch(() => socket.destroy());
   });
 });
+rmSync(path, { force: true });
 server.listen(path, () => {
   chmodSync(path, 0o777);
   console.log("ready");

@@ -24,8 +24,8 @@ const TARGETS = {
 /** Who attacks has what is `attacked`, its neighbour the others. Rules are for who is attacked: a driver would not get far. */
 function configuration(attacked: readonly (keyof typeof TARGETS)[]): string {
   const rules = {
-    nvme: `hand-over: user, ranges: [bar0+${kept.hidden}+4=hidden, bar0+${kept.readOnly}+4=read-only,
-      bar0+${kept.limited}+4=limited:${writesPerSecond}]`,
+    nvme: `hand-over: user, ranges: ["bar0+${kept.hidden}+4=hidden", "bar0+${kept.readOnly}+4=read-only",
+      "bar0+${kept.limited}+4=limited:${writesPerSecond}"]`,
   };
   const functions = Object.entries(TARGETS).map(([key, { name, address }]) => {
     const own = attacked.some((each) => each === key);
@@ -59,19 +59,19 @@ for (const { attacked, neighbour } of [
   { attacked: ["edu", "vf"], neighbour: "nvme" },
 ] as const) {
   suite(`uid 1000 attacks by ${attacked.join(" and ")}, uid 1001 works with ${neighbour}`, () => {
-    let machine: AttackedMachine;
+    let machine: AttackedMachine | undefined;
     before(async () => {
       const other = { kind: neighbour, name: TARGETS[neighbour].name };
       machine = await AttackedMachine.start(PLACE, configuration(attacked), CONFINED, other);
     });
-    after(() => machine[Symbol.asyncDispose]());
+    after(() => machine?.[Symbol.asyncDispose]());
 
     for (const place of attacked) {
       const target = TARGETS[place];
       for (const attack of attacksAt(place)) {
         const { group, what, outcome } = attack;
         test(`${place}: ${group}: ${what}`, async () => {
-          using scene = await GuestScene.open(machine, target);
+          using scene = await GuestScene.open(machine ?? assert.fail(), target);
           assert.equal(await attack.run(scene), outcome);
           await scene.check();
         });
@@ -81,6 +81,6 @@ for (const { attacked, neighbour } of [
       });
     }
 
-    test("after all of them the service ends as it should", () => machine.stop());
+    test("after all of them the service ends as it should", () => machine?.stop());
   });
 }

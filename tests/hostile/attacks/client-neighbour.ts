@@ -11,7 +11,7 @@ import { FakeClient } from "../../../packages/ring3/src/vfio-user/fake-client.ts
 import { Command, Irq } from "../../../packages/ring3/src/vfio-user/messages.ts";
 import type { Neighbour } from "./attack.ts";
 import { MARK, TARGET_IDS } from "./target-device.ts";
-import { configRead, irqs, map, peek, poke, SIGNALS } from "./wire.ts";
+import { configRead, irqs, map, PATIENCE_MS, peek, poke, SIGNALS } from "./wire.ts";
 
 const SIZE = 0x4000;
 const MINE = 0x600d;
@@ -40,7 +40,7 @@ export class ClientNeighbour implements Neighbour, Disposable {
   /** Opens the target at `path`. */
   static async open(name: string, path: string): Promise<ClientNeighbour> {
     using stack = new DisposableStack();
-    const client = stack.use(await FakeClient.open(path, { max_msg_fds: 16 }));
+    const client = stack.use(await FakeClient.open(path, { max_msg_fds: 16 }, PATIENCE_MS));
     const neighbour = new ClientNeighbour(name, path, client, stack);
     await neighbour.#begin();
     stack.move();

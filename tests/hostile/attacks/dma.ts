@@ -23,12 +23,13 @@ export async function mapping(scene: Scene, payload: Uint8Array, size?: number):
   return nameOf(await scene.client.errno(MAP, payload, { fds: [memory] }));
 }
 
-/** Maps 4 pages of the attacker's own at `address`, full of {@link OWN}. */
-async function mapOwn(scene: Scene, address: number, flags = 3): Promise<void> {
+/** Maps 4 pages of the attacker's own at `address`, full of {@link OWN}: filled afterwards, as it is one memory for both. */
+async function mapOwn(scene: Scene, address: number, flags = 3): Promise<MappedMemory> {
   using memory = file();
-  using mapped = MappedMemory.file(memory, 0, 0x4000);
-  mapped.bytes.fill(OWN & 0xff);
+  const mapped = MappedMemory.file(memory, 0, 0x4000);
   assert.equal(nameOf(await scene.client.errno(MAP, map(address, 0x4000, 0n, flags), { fds: [memory] })), "done");
+  mapped.bytes.fill(OWN & 0xff);
+  return mapped;
 }
 
 async function reading(scene: Scene, address: number, expected: number): Promise<string> {
@@ -75,14 +76,16 @@ export const dmaAttacks: readonly Attack[] = [
   },
   {
     group: GROUP,
-    what: "map the same addresses as another user, and read there",
-    outcome: "the device reads the attacker's own page",
+    what: "map the same addresses as another user, and read and write there",
+    outcome: "the device reads and writes the attacker's own page",
     needs: READS,
     run: async (scene) => {
-      await mapOwn(scene, scene.neighbour.iova);
+      using own = await mapOwn(scene, scene.neighbour.iova);
       await masterOn(scene);
       assert.equal(await reading(scene, scene.neighbour.iova, OWN), "the device reads it");
-      return "the device reads the attacker's own page";
+      assert.equal(await writing(scene, scene.neighbour.iova), "the device writes it");
+      assert.ok(own.bytes.subarray(0, 16).some((byte) => byte !== (OWN & 0xff)));
+      return "the device reads and writes the attacker's own page";
     },
   },
   {
@@ -172,7 +175,7 @@ export const dmaAttacks: readonly Attack[] = [
     outcome: FAULTS,
     needs: READS,
     run: async (scene) => {
-      await mapOwn(scene, AT, 1);
+      using _own = await mapOwn(scene, AT, 1);
       await masterOn(scene);
       return await writing(scene, AT);
     },
@@ -251,7 +254,7 @@ export const dmaAttacks: readonly Attack[] = [
     outcome: FAULTS,
     needs: READS,
     run: async (scene) => {
-      await mapOwn(scene, AT);
+      using _own = await mapOwn(scene, AT);
       await masterOn(scene);
       assert.equal(await reading(scene, AT, OWN), "the device reads it");
       assert.equal(await scene.client.errno(Command.DMA_UNMAP, unmap(AT, 0x4000)), 0);
@@ -264,7 +267,7 @@ export const dmaAttacks: readonly Attack[] = [
     outcome: FAULTS,
     needs: ["dma-unbidden"],
     run: async (scene) => {
-      await mapOwn(scene, AT);
+      using _own = await mapOwn(scene, AT);
       return await reading(scene, AT, OWN);
     },
   },

@@ -9,6 +9,7 @@ import { inProcess } from "../../../packages/ring3/src/virtual/index.ts";
 import type { DeviceRegisters, OwnerView, Scene } from "./attack.ts";
 import { ClientNeighbour } from "./client-neighbour.ts";
 import { hardwareOf, TargetDevice, targetRanges, targetRegisters } from "./target-device.ts";
+import { PATIENCE_MS } from "./wire.ts";
 
 const LOCKED_BYTES = 0x10_0000;
 const MAPS = 64;
@@ -62,14 +63,14 @@ export class LibraryScene implements Scene, AsyncDisposable {
     const own = await place(OWN);
     const other = await place(NEIGHBOUR);
     const neighbour = stack.use(await ClientNeighbour.open(NEIGHBOUR, other.path));
-    const client = stack.use(await FakeClient.open(own.path, { max_msg_fds: 16 }));
+    const client = stack.use(await FakeClient.open(own.path, { max_msg_fds: 16 }, PATIENCE_MS));
     const scene = new LibraryScene(own, other, client, neighbour);
     scene.#stack.use(stack.move());
     return scene;
   }
 
   connect(path: string = this.path): FakeClient {
-    return FakeClient.connect(path);
+    return FakeClient.connect(path, PATIENCE_MS);
   }
 
   view(): Promise<OwnerView> {
@@ -96,7 +97,7 @@ export class LibraryScene implements Scene, AsyncDisposable {
 
   async next(client: FakeClient = this.client): Promise<FakeClient> {
     client[Symbol.dispose]();
-    return await FakeClient.open(this.path, { max_msg_fds: 16 });
+    return await FakeClient.open(this.path, { max_msg_fds: 16 }, PATIENCE_MS);
   }
 
   [Symbol.asyncDispose](): Promise<void> {

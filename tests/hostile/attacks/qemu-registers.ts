@@ -1,23 +1,32 @@
 // QEMU's functions as an attacker drives them: by hand, for one access of the device's to an address of the attacker's choice.
 import assert from "node:assert/strict";
-import { MappedMemory } from "../../../packages/ring3/src/linux/index.ts";
+import { type FileDescriptor, MappedMemory } from "../../../packages/ring3/src/linux/index.ts";
 import { Header } from "../../../packages/ring3/src/pci/header.ts";
 import { Edu, EduBuffer, EduDma } from "../../../packages/ring3/src/specs/edu/registers.ts";
 import { Nvme } from "../../../packages/ring3/src/specs/nvme/registers.ts";
 import { type FakeClient, turn } from "../../../packages/ring3/src/vfio-user/fake-client.ts";
-import { Command, Irq } from "../../../packages/ring3/src/vfio-user/messages.ts";
+import { Command, Irq, IrqSetFlag } from "../../../packages/ring3/src/vfio-user/messages.ts";
 import type { DeviceRegisters } from "./attack.ts";
-import { configRead, configWrite, file, map, nameOf, peek, poke, unmap } from "./wire.ts";
+import {
+  configRead,
+  configWrite,
+  event,
+  file,
+  irqs,
+  map,
+  nameOf,
+  PATIENCE_MS,
+  peek,
+  poke,
+  SIGNALS,
+  unmap,
+} from "./wire.ts";
 
 const COMMAND = Header.COMMAND.offset;
 /** Where an engine that needs memory of its own has it. */
 const SCRATCH = 0x0e00_0000;
 const PAGE = 0x1000;
 const SEED = 0xeeee_eeee;
-const PATIENCE_MS = 60_000;
-/** How long a controller that can reach its queue may take to take a command from it. */
-const FETCH_MS = 2000;
-
 /** Runs `use` with a page that the device reaches at {@link SCRATCH}. */
 async function withScratch<T>(client: FakeClient, use: (words: Uint32Array) => Promise<T>): Promise<T> {
   using memory = file(PAGE);
@@ -82,27 +91,38 @@ const AQA = 0x000f_000f;
 const CSTS_RDY = 1;
 /** The controller could not reach its queues. */
 const CSTS_CFS = 2;
+/** Of the first completion: its phase, status and command; never all zero. */
+const COMPLETION_WORD = 3;
 const SQ0TDBL: number = Nvme.DOORBELLS;
 
-/** Has the controller take a command from one address and complete it at another; whether it could. */
-async function command(client: FakeClient, submissions: number, completions: number): Promise<boolean> {
+/**
+ * Has the controller take a command of zeros from one address and complete it at another; whether it could. Its queues are the
+ * accesses that QEMU's controller reports as failed: those to the data of commands it does not look after.
+ */
+async function command(
+  client: FakeClient,
+  submissions: number,
+  completions: number,
+  completed: () => boolean,
+): Promise<boolean> {
   await poke(client, Nvme.CC, CC_READY);
   await poke(client, Nvme.AQA, AQA);
   await poke(client, Nvme.ASQ_LOW, submissions);
   await poke(client, Nvme.ACQ_LOW, completions);
   await poke(client, Nvme.CC, CC_READY | CC_ENABLE);
-  const ready = performance.now() + PATIENCE_MS;
-  while (((await peek(client, Nvme.CSTS)) & (CSTS_RDY | CSTS_CFS)) === 0) {
-    assert.ok(performance.now() < ready, "the controller does not start");
+  const until = performance.now() + PATIENCE_MS;
+  let status = 0;
+  while (((status = await peek(client, Nvme.CSTS)) & (CSTS_RDY | CSTS_CFS)) === 0) {
+    assert.ok(performance.now() < until, "the controller does not start");
   }
   await poke(client, SQ0TDBL, 1);
-  // What is not reached is told at once; that something was is told by nothing but silence.
-  let reached = true;
-  for (const until = performance.now() + FETCH_MS; reached && performance.now() < until; await turn()) {
-    reached = ((await peek(client, Nvme.CSTS)) & CSTS_CFS) === 0;
+  while (!completed() && (status & CSTS_CFS) === 0) {
+    assert.ok(performance.now() < until, "the controller neither completes nor fails");
+    status = await peek(client, Nvme.CSTS);
+    await turn();
   }
   await poke(client, Nvme.CC, 0);
-  return reached;
+  return (status & CSTS_CFS) === 0;
 }
 
 export const nvmeRegisters: DeviceRegisters = {
@@ -116,9 +136,19 @@ export const nvmeRegisters: DeviceRegisters = {
     limited: Nvme.ACQ_HIGH,
     writesPerSecond: 5,
   },
-  reads: (client, address) => command(client, address, address + PAGE),
-  // The commands are zeros, which the controller completes as wrong ones.
-  writes: (client, address) => withScratch(client, () => command(client, SCRATCH, address)),
+  // Whatever lies there is taken for a command, and completed in the attacker's page.
+  reads: (client, address) =>
+    withScratch(client, (words) => command(client, address, SCRATCH, () => words[COMPLETION_WORD] !== 0)),
+  // Of a completion that it cannot write the controller does not interrupt.
+  writes: async (client, address) => {
+    using signal = event();
+    const switched = (flags: number, count: number, fds: readonly FileDescriptor[]): Promise<number> =>
+      client.errno(Command.DEVICE_SET_IRQS, irqs(Irq.MSIX, 0, count, flags), { fds });
+    assert.equal(await switched(SIGNALS, 1, [signal.fd]), 0);
+    const reached = await withScratch(client, () => command(client, SCRATCH, address, () => signal.read() > 0));
+    assert.equal(await switched(IrqSetFlag.DATA_NONE | IrqSetFlag.ACTION_TRIGGER, 0, []), 0);
+    return reached;
+  },
 };
 
 // === A virtual function of igb =====================================================================================

@@ -11,6 +11,7 @@ import type { DeviceRegisters, OwnerView, Scene, ServiceSockets } from "./attack
 import { ClientNeighbour } from "./client-neighbour.ts";
 import { ServiceOwner } from "./service-owner.ts";
 import { targetRanges, targetRegisters } from "./target-device.ts";
+import { PATIENCE_MS } from "./wire.ts";
 
 const MAIN = new URL("../../../packages/cli/src/main.ts", import.meta.url).pathname;
 const SERVER = new URL("./target-server.ts", import.meta.url).pathname;
@@ -144,14 +145,14 @@ export class ServiceScene implements Scene, Disposable {
   static async open(attacked: AttackedService): Promise<ServiceScene> {
     using stack = new DisposableStack();
     const neighbour = stack.use(await ClientNeighbour.open(NEIGHBOUR, attacked.path(NEIGHBOUR)));
-    const client = stack.use(await FakeClient.open(attacked.path(OWN), { max_msg_fds: 16 }));
+    const client = stack.use(await FakeClient.open(attacked.path(OWN), { max_msg_fds: 16 }, PATIENCE_MS));
     const { hits } = await attacked.view(OWN);
     stack.move();
     return new ServiceScene(attacked, client, neighbour, hits);
   }
 
   connect(path: string = this.path): FakeClient {
-    return FakeClient.connect(path);
+    return FakeClient.connect(path, PATIENCE_MS);
   }
 
   view(): Promise<OwnerView> {
@@ -168,7 +169,7 @@ export class ServiceScene implements Scene, Disposable {
 
   async next(client: FakeClient = this.client): Promise<FakeClient> {
     client[Symbol.dispose]();
-    return await FakeClient.open(this.path, { max_msg_fds: 16 });
+    return await FakeClient.open(this.path, { max_msg_fds: 16 }, PATIENCE_MS);
   }
 
   [Symbol.dispose](): void {

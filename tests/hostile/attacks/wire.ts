@@ -12,6 +12,9 @@ import {
   WireErrno,
 } from "../../../packages/ring3/src/vfio-user/messages.ts";
 
+/** How long a service may take for an answer, on a busy machine, between two users as well. */
+export const PATIENCE_MS = 60_000;
+
 /** The capability's id. */
 export const MSIX = 0x11;
 

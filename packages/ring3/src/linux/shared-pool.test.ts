@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { isRing3Error } from "../binary/error.ts";
+import { ArenaRange } from "../memory/arena-range.ts";
 import { createArena } from "./arena-memory.ts";
 import { readAt } from "./file-access.ts";
 import { openFilesCount } from "./limits.ts";
@@ -92,4 +93,16 @@ test("memory that an IOMMU may hold is not taken away under it; what has a file 
   using shared = reserveShared(arena, PAGE);
   using file = shareRange(shared.range);
   assert.equal(file.fd, shared.fd);
+});
+
+test("a part of memory that has a file is that file's, by whatever range it is named", () => {
+  using shared = reserveShared(arena, 4 * PAGE);
+  const part = new ArenaRange(arena, shared.range.offset + PAGE, 2 * PAGE, () => undefined);
+  using file = shareRange(part);
+  assert.deepEqual([file.fd, file.fileOffset], [shared.fd, shared.fileOffset + PAGE]);
+  // Whoever writes to the file is seen in the arena, and the other way round.
+  part.bytes[0] = 5;
+  const seen = new Uint8Array(1);
+  readAt(file.fd, file.fileOffset, seen);
+  assert.equal(seen[0], 5);
 });

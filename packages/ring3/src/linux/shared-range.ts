@@ -24,8 +24,9 @@ export interface SharedFile extends Disposable {
   readonly fileOffset: number;
 }
 
-/** The files of ranges that had one from the start, and of those that were given one. */
-const files = new WeakMap<ArenaRange, SharedRange>();
+/** Ranges over files: whatever lies inside one of them is that file's, by whatever range it is named. */
+const overFiles = new WeakMap<Arena, Set<SharedRange>>();
+/** Ranges that were given a file. */
 const inPlace = new WeakMap<ArenaRange, { readonly shared: SharedInPlace; count: number }>();
 
 /** Reserves `size` bytes (rounded up to pages) over a new memfd. Throws `HUGE_PAGES_MISSING` where `huge` fails. */
@@ -68,20 +69,24 @@ export function mapShared(
     range[Symbol.dispose]();
     throw error;
   }
+  const shared = { range, fd, fileOffset, [Symbol.dispose]: () => range[Symbol.dispose]() };
+  const others = overFiles.get(arena) ?? new Set();
+  overFiles.set(arena, others.add(shared));
   range.beforeRelease(() => {
+    others.delete(shared);
     mapAnonymousOver(address, size);
     fd.close();
   });
-  return remember(range, fd, fileOffset);
+  return shared;
 }
 
 /**
- * The file behind a range. One that is plain memory gets one in its place, so views and other threads see the same bytes as
+ * The file behind a range, or behind what it is a part of. One that is plain memory gets one in its place, so views and other threads see the same bytes as
  * before; nobody may write to it meanwhile. Disposal lets go of it; with the last user the range is plain memory again.
  * Throws `RANGE_BUSY` where somebody holds the very pages (an IOMMU mapping).
  */
 export function shareRange(range: ArenaRange): SharedFile {
-  const known = files.get(range);
+  const known = fileBehind(range);
   if (known !== undefined) return { ...known, [Symbol.dispose]: () => undefined };
   let user = inPlace.get(range);
   if (user === undefined) {
@@ -107,8 +112,11 @@ export function shareRange(range: ArenaRange): SharedFile {
   return { fd: shared.fd, fileOffset: 0, [Symbol.dispose]: dispose };
 }
 
-function remember(range: ArenaRange, fd: FileDescriptor, fileOffset: number): SharedRange {
-  const shared = { range, fd, fileOffset, [Symbol.dispose]: () => range[Symbol.dispose]() };
-  files.set(range, shared);
-  return shared;
+/** Another process's memory, say, in a part of which a device is to work. */
+function fileBehind({ arena, offset, size }: ArenaRange): Omit<SharedFile, keyof Disposable> | undefined {
+  for (const { range, fd, fileOffset } of overFiles.get(arena) ?? []) {
+    const at = offset - range.offset;
+    if (at >= 0 && at + size <= range.size) return { fd, fileOffset: fileOffset + at };
+  }
+  return undefined;
 }

@@ -14,7 +14,7 @@ import type { ReachableMemory, ReachableTable } from "./client-dma-requests.ts";
 
 const PAGE = 4096;
 /** What devices can address; 48 bits suit all of them. */
-const IOVAS = [{ first: PAGE, last: 2 ** 48 - 1 }] as const;
+const IOVAS = [{ first: 0, last: 2 ** 48 - 1 }] as const;
 /** SPDK's target takes so many maps and does not say so. */
 const UNANNOUNCED_LIMIT = 64;
 /** Addresses that are tried where other clients' memory lies, and how much is passed over at a time. */

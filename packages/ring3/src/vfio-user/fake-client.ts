@@ -46,10 +46,15 @@ export class FakeClient implements Disposable {
   /** Connects and says hello; `capabilities` becomes the JSON. */
   static async open(path: string, capabilities?: object, timeoutMs?: number): Promise<FakeClient> {
     const client = FakeClient.connect(path, timeoutMs);
-    const reply = await client.request(Command.VERSION, versionPayload(capabilities));
-    assert.equal(reply.errno, 0, "VERSION was refused");
-    for (const fd of reply.fds) fd.close();
-    return client;
+    try {
+      const reply = await client.request(Command.VERSION, versionPayload(capabilities));
+      assert.equal(reply.errno, 0, "VERSION was refused");
+      for (const fd of reply.fds) fd.close();
+      return client;
+    } catch (error) {
+      client[Symbol.dispose]();
+      throw error;
+    }
   }
 
   /** Sends bytes as they are, in one call. */
