@@ -196,14 +196,14 @@ test("what the machine itself uses is not taken, though the service sees the mac
   const holder = await rootOutput(
     `unshare -m sh -c 'mount -t ext4 ${node} /mnt && echo mounted > /run/holds; exec sleep 100000' > /dev/null 2>&1 & echo $!`,
   );
-  await rootOutput("timeout 60 sh -c 'until test -e /run/holds; do usleep 50000; done'");
+  await rootOutput("timeout 300 sh -c 'until test -e /run/holds; do usleep 50000; done'");
   await configure(CONFIGURATION + more);
   await rootOutput("systemctl reload ring3d");
   const held = await functions();
   assert.match(held.get("data")?.reason ?? "", new RegExp(`${node} is claimed by the kernel`));
   assert.equal(held.get("link")?.state, "ready");
   await configure(CONFIGURATION);
-  await rootOutput(`kill ${holder}; systemctl reload ring3d`);
+  await rootOutput(`kill ${holder.trim()}; systemctl reload ring3d`);
   assert.deepEqual([link, machineDisk].map(driverOf), ["e1000e", "nvme"]);
 });
 
