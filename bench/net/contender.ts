@@ -19,7 +19,7 @@ const LARGEST = 256;
 /** A queue over the shared memory, which starts anew on a fresh device. */
 export interface BenchQueue {
   readonly queue: RingQueue;
-  reset(): void;
+  readonly reset: () => void;
 }
 
 /** One way to pass packets on: receives, touches and sends a burst, and says how many packets it were. */
