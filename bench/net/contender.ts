@@ -24,7 +24,7 @@ export interface BenchQueue {
 
 /** One way to pass packets on: receives, touches and sends a burst, and says how many packets it were. */
 export interface Contender {
-  readonly reset: () => void;
+  reset(): void;
   forward(batch: number): number;
 }
 

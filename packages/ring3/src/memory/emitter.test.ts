@@ -87,9 +87,10 @@ describe("arithmetic is that of unsigned integers", () => {
 });
 
 test("copies may overlap, and what is published is stored whole", () => {
-  const { copy, publish } = emit(arena, {
+  const { copy, publish, publish16 } = emit(arena, {
     copy: emitted(["to", "from", "size"], {}, (body, { to, from, size }) => body.copy(to, from, size)),
     publish: emitted(["address", "value"], {}, (body, { address, value }) => body.publish32(address, value, 8)),
+    publish16: emitted(["address", "value"], {}, (body, { address, value }) => body.publish16(address, value, 2)),
   });
   const { bytes } = range;
   fc.assert(
@@ -104,6 +105,9 @@ test("copies may overlap, and what is published is stored whole", () => {
   publish(at, 0x8765_4321);
   assert.deepEqual([...arena.words(at, 4)], [0xffff_ffff, 0xffff_ffff, 0x8765_4321, 0xffff_ffff]);
   assert.throws(() => publish(at + 2, 1), /unaligned/);
+  publish16(at, 0x1_4321);
+  assert.deepEqual([...arena.words(at, 2)], [0x4321_ffff, 0xffff_ffff]);
+  assert.throws(() => publish16(at + 1, 1), /unaligned/);
   bytes.fill(0);
 });
 
