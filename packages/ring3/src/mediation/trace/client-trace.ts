@@ -25,6 +25,7 @@ export class ClientTrace implements Disposable {
   #fn: number;
   #mapCount = 0;
   #user = "";
+  #attended = false;
   /** What happened since an access began: it comes after the access. */
   #held: TraceEvent[] | undefined;
 
@@ -46,6 +47,11 @@ export class ClientTrace implements Disposable {
   /** Knows registers by the configuration space that the client sees; `undefined` before the first client. */
   protected get decoder(): AccessDecoder | undefined {
     return this.#decoder;
+  }
+
+  /** Whether a client has the device, and the trace its opening: what reads config space before and after is no client. */
+  protected get attended(): boolean {
+    return this.#attended;
   }
 
   /** An access begins: what happens until {@link accessed} comes after it. */
@@ -71,7 +77,12 @@ export class ClientTrace implements Disposable {
     const { events } = this.#device;
     const listening = this.#listening;
     listening.use(events.on("connected", ({ host }) => this.#connected(host)));
-    listening.use(events.on("disconnected", ({ host }) => this.now({ type: "close", reason: `${host} has gone` })));
+    listening.use(
+      events.on("disconnected", ({ host }) => {
+        this.#attended = false;
+        this.now({ type: "close", reason: `${host} has gone` });
+      }),
+    );
     listening.use(
       events.on("mapped", ({ iova, size, permission }) => {
         const map = this.#mapCount++;
@@ -118,6 +129,7 @@ export class ClientTrace implements Disposable {
       memory: false,
       passthrough: [],
     });
+    this.#attended = true;
   }
 
   #whole(atMs: number, event: EventBody): TraceEvent {

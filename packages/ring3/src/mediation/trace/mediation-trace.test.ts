@@ -62,4 +62,11 @@ test("each user is a function of the trace of its own", async () => {
     ["open", 6],
     ["close", 6],
   ]);
+  // What the mediator and the trace look at for themselves is no user's access, and has no names.
+  assert.equal(events[0]?.type, "open");
+  const accesses = events.filter(({ type }) => type === "config");
+  assert.deepEqual([...new Set(accesses.map(({ fn: n, type }) => [n, type].join()))], ["5,config", "6,config"]);
+  const closed = events.findIndex(({ type }) => type === "close");
+  const opened = events.findIndex(({ type, fn: n }) => type === "open" && n === 6);
+  assert.ok(!events.slice(closed, opened).some(({ type }) => type === "config"));
 });

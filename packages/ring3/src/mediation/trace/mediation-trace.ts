@@ -26,12 +26,14 @@ export class MediationTrace extends ClientTrace implements MediationObserver {
   }
 
   config({ kind, offset, width, value }: ConfigObservation): void {
+    if (!this.attended) return;
     const decoded = this.decoder?.config(offset, width, value);
     const named = decoded === undefined ? {} : { decoded };
     this.now({ type: "config", op: kind, offset, width, value, ...named, took: 0 });
   }
 
   bar({ kind, bar, offset, width, value }: BarObservation): void {
+    if (!this.attended) return;
     const decoded = typeof value === "bigint" ? undefined : this.decoder?.bar(bar, offset, width, value);
     const named = decoded === undefined ? {} : { decoded };
     this.now({ type: "bar", op: kind, bar, offset, width, value, ...named, took: 0 });
