@@ -67,7 +67,7 @@ function skeleton(cpio: Cpio, init: Buffer): void {
 }
 
 /** Links for every applet are made here: `busybox --install` in the guest costs a second of emulated time. */
-function addBusybox(cpio: Cpio, busybox: string): void {
+export function addBusybox(cpio: Cpio, busybox: string): void {
   cpio.file("bin/busybox", readFileSync(busybox), 0o755);
   for (const applet of execFileSync(busybox, ["--list"], { encoding: "utf8" }).trim().split("\n")) {
     if (applet !== "busybox") cpio.symlink(`bin/${applet}`, "busybox");
@@ -123,7 +123,12 @@ function addLibraries(cpio: Cpio, program: string, folder = ""): void {
 }
 
 /** Copies the modules, unpacked, and the order in which insmod takes them. */
-async function addModules(cpio: Cpio, kernel: Kernel, qemuRoot: string): Promise<void> {
+export async function addModules(
+  cpio: Cpio,
+  kernel: Kernel,
+  qemuRoot: string,
+  modules: string = MODULES,
+): Promise<void> {
   const found = new Map<string, string>();
   if (existsSync(kernel.modules)) {
     for (const path of readdirSync(kernel.modules, { recursive: true, encoding: "utf8" })) {
@@ -142,7 +147,7 @@ async function addModules(cpio: Cpio, kernel: Kernel, qemuRoot: string): Promise
     cpio.file(`modules/${module}.ko`, contents);
     order.push(`${module}.ko`);
   };
-  for (const module of MODULES.split(" ")) await add(module);
+  for (const module of modules.split(" ")) await add(module);
   cpio.file("modules/order", order.map((name) => `${name}\n`).join(""));
 }
 
