@@ -18,6 +18,10 @@ export const WRITTEN = { path: "/written", text: "by a guest\n" } as const;
 const IMAGE_MEGABYTES = 32;
 const APPLETS = ["sh", "mount", "awk", "sync", "poweroff", "echo"];
 
+/**
+ * The initramfs stays: without it, the pages of its programs would be used again for the disk's. QEMU keeps what it has translated of
+ * a page where processors are emulated (TCG), and hears nothing of another process that writes to it.
+ */
 const TO_THE_DISK = `#!/bin/sh
 export PATH=/bin
 mount -t proc proc /proc
@@ -27,7 +31,7 @@ until [ -e /dev/nvme0n1 ]; do usleep 50000; done
 mount -t ext4 /dev/nvme0n1 /disk
 mount --move /dev /disk/dev
 mount --move /proc /disk/proc
-exec switch_root /disk /init
+exec chroot /disk /init
 `;
 
 const SYSTEM = `#!/bin/sh
