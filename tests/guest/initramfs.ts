@@ -40,9 +40,7 @@ export async function initramfs(
       await addNode(cpio, temporary);
       addFilesystemTools(cpio, filesystemRoot);
       addLimitsTools(cpio);
-      const modules = await kernelModules(kernel, qemuRoot);
-      for (const { name, contents } of modules) cpio.file(`modules/${name}.ko`, contents);
-      cpio.file("modules/order", modules.map(({ name }) => `${name}.ko\n`).join(""));
+      addModules(cpio, await kernelModules(kernel, qemuRoot));
     },
   );
 }
@@ -82,7 +80,7 @@ function skeleton(cpio: Cpio, init: Buffer): void {
 }
 
 /** Links for every applet are made here: `busybox --install` in the guest costs a second of emulated time. */
-function addBusybox(cpio: Cpio, busybox: string): void {
+export function addBusybox(cpio: Cpio, busybox: string): void {
   cpio.file("bin/busybox", readFileSync(busybox), 0o755);
   for (const applet of execFileSync(busybox, ["--list"], { encoding: "utf8" }).trim().split("\n")) {
     if (applet !== "busybox") cpio.symlink(`bin/${applet}`, "busybox");
@@ -148,8 +146,18 @@ interface KernelModule {
   readonly contents: Buffer;
 }
 
-/** The modules that a guest wants, where the kernel has them as modules: each after those that it depends on. */
-export async function kernelModules(kernel: Kernel, qemuRoot: string): Promise<readonly KernelModule[]> {
+/** Copies the modules, and the order in which insmod takes them. */
+export function addModules(cpio: Cpio, modules: readonly KernelModule[]): void {
+  for (const { name, contents } of modules) cpio.file(`modules/${name}.ko`, contents);
+  cpio.file("modules/order", modules.map(({ name }) => `${name}.ko\n`).join(""));
+}
+
+/** The modules of `names`, where the kernel has them as modules: each after those that it depends on. */
+export async function kernelModules(
+  kernel: Kernel,
+  qemuRoot: string,
+  names: string = MODULES,
+): Promise<readonly KernelModule[]> {
   const found = new Map<string, string>();
   if (existsSync(kernel.modules)) {
     for (const path of readdirSync(kernel.modules, { recursive: true, encoding: "utf8" })) {
@@ -167,7 +175,7 @@ export async function kernelModules(kernel: Kernel, qemuRoot: string): Promise<r
     for (const dependency of depends.split(",")) await add(dependency.replaceAll("-", "_"));
     modules.push({ name, contents });
   };
-  for (const name of MODULES.split(" ")) await add(name);
+  for (const name of names.split(" ")) await add(name);
   return modules;
 }
 

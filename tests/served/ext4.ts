@@ -32,15 +32,22 @@ export function readFiles(device: string): string {
     umount /mnt`;
 }
 
-/** Checks the image on the host and compares its files with the digests that the guest printed. */
-export async function checkImage(image: string, digests: string, progress: Progress): Promise<void> {
+/** Runs e2fsprogs' own tools on the host; each call gives what the tool printed, and throws where it fails. */
+export async function fileSystemTools(
+  progress: Progress,
+): Promise<(name: "mke2fs" | "e2fsck" | "debugfs", args: readonly string[]) => Buffer> {
   const root = await packageRoot(GROUPS.filesystem, progress);
-  const run = (name: string, args: readonly string[]): Buffer =>
+  return (name, args) =>
     execFileSync(join(root, "sbin", name), args, {
-      env: { LD_LIBRARY_PATH: join(root, "lib/x86_64-linux-gnu") },
+      env: { LD_LIBRARY_PATH: join(root, "lib/x86_64-linux-gnu"), MKE2FS_CONFIG: join(root, "etc/mke2fs.conf") },
       stdio: ["ignore", "pipe", "ignore"],
       maxBuffer: 2 ** 28,
     });
+}
+
+/** Checks the image on the host and compares its files with the digests that the guest printed. */
+export async function checkImage(image: string, digests: string, progress: Progress): Promise<void> {
+  const run = await fileSystemTools(progress);
   // Throws where it finds anything to repair.
   run("e2fsck", ["-fn", image]);
   const found = FILES.map((name) => {

@@ -13,7 +13,7 @@ import { debianTool } from "../guest/tools.ts";
 
 /** The root port to plug the disk into. */
 export const PORT = "rp1";
-const MEMORY_MEGABYTES = 128;
+const MEMORY_MEGABYTES = 256;
 const TEXT_TIMEOUT_MS = 60_000;
 
 /** A running machine. Disposal ends it. */
@@ -34,7 +34,7 @@ export class Firmware implements AsyncDisposable {
     qemu.stderr?.setEncoding("utf8").on("data", (text: string) => (this.#errors += text));
   }
 
-  /** Starts a machine with `devices` (QEMU's arguments); one machine of any kind runs at a time in a lane. */
+  /** Starts a machine with `devices` (QEMU's arguments, a kernel's as well); one machine of any kind runs at a time in a lane. */
   static async start(devices: readonly string[], progress: Progress): Promise<Firmware> {
     const root = await packageRoot(GROUPS.qemu, progress);
     await using cleanUp = new AsyncDisposableStack();
@@ -70,8 +70,8 @@ export class Firmware implements AsyncDisposable {
   }
 
   /** Resolves when `text` has come `times` times. */
-  async says(text: string, times = 1): Promise<void> {
-    const late = AbortSignal.timeout(TEXT_TIMEOUT_MS);
+  async says(text: string, times = 1, timeoutMs: number = TEXT_TIMEOUT_MS): Promise<void> {
+    const late = AbortSignal.timeout(timeoutMs);
     try {
       while (this.#output.split(text).length <= times) {
         if (this.#qemu.exitCode !== null || this.#qemu.signalCode !== null) throw new Error("QEMU has ended");

@@ -12,6 +12,12 @@ const COMMAND = join(import.meta.dirname, "../../packages/cli/src/main.ts");
 const READY_TIMEOUT_MS = 60_000;
 const IDLE_TIMEOUT_MS = 20_000;
 
+/** QEMU's arguments for the function that is served at `path`, behind the root port `port`. */
+export function vfioUserDevice(port: string, path: string): string[] {
+  const socket = { type: "unix", path };
+  return ["-device", JSON.stringify({ driver: "vfio-user-pci", bus: port, socket })];
+}
+
 /** A running server. Disposal ends it. */
 export class Served implements AsyncDisposable {
   /** The sockets that it serves at, in the order of the command line. */
@@ -127,8 +133,7 @@ export class Served implements AsyncDisposable {
 
   /** QEMU's arguments for the served function number `index` behind the root port `port`. */
   qemu(port: string, index = 0): string[] {
-    const socket = { type: "unix", path: this.sockets[index] };
-    return ["-device", JSON.stringify({ driver: "vfio-user-pci", bus: port, socket })];
+    return vfioUserDevice(port, this.sockets[index] ?? "");
   }
 
   /** Its counters, by name with labels, as Prometheus reads them. */

@@ -3,6 +3,7 @@
 // timeout: 900
 // timeout-full: 14400
 // kernels: any
+// seconds: 60
 import assert from "node:assert/strict";
 import { after, before, type TestContext, test } from "node:test";
 import type { NetDevice } from "../../../packages/ring3/src/drivers/net/device.ts";
