@@ -1,7 +1,7 @@
 // The attacks of docs/security.md on a ring3d that owns real functions over the kernel's VFIO: uid 1000 attacks, through sockets
 // and with no right to a node of VFIO's; uid 1001 works on its own function all the while, and nothing happens to it.
 // kernels: any
-// seconds: 130
+// seconds: 80
 // timeout: 1800
 // timeout-full: 5400
 import assert from "node:assert/strict";
@@ -26,6 +26,8 @@ const TARGETS = {
 
 const PLACES = ["nvme", "edu", "vf"] as const;
 const FULL = process.env["RING3_GUEST_FULL"] === "1";
+/** All of them take an emulated machine minutes; every one is tried on the host each time. */
+const SAMPLE = 4;
 
 /** Who attacks has what is `attacked`, its neighbour the others. Rules are for who is attacked: a driver would not get far. */
 function configuration(attacked: readonly (keyof typeof TARGETS)[]): string {
@@ -60,11 +62,13 @@ after(async () => {
   await bindStandard();
 });
 
-/** Those that can be tried at several functions are tried at one of them, in turn; at all of them with RING3_GUEST_FULL=1. */
+/** With RING3_GUEST_FULL=1 all that can be tried at a function; else one in `SAMPLE`, at one of the functions in turn. */
 function triedAt(place: keyof typeof TARGETS): readonly Attack[] {
+  const sample = attacks.filter((_, index) => index % SAMPLE === 0);
   return attacksAt(place).filter((attack) => {
+    if (FULL) return true;
     const possible = PLACES.filter((each) => attacksAt(each).includes(attack));
-    return FULL || possible[attacks.indexOf(attack) % possible.length] === place;
+    return sample.includes(attack) && possible[sample.indexOf(attack) % possible.length] === place;
   });
 }
 
