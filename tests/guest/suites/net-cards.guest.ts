@@ -2,8 +2,7 @@
 // stack, while a third station throws frames that are too short, too long and malformed; and rings that are full.
 // timeout: 900
 // timeout-full: 14400
-// kernels: any
-// seconds: 60
+// kernels: iommufd
 import assert from "node:assert/strict";
 import { after, before, type TestContext, test } from "node:test";
 import type { NetDevice } from "../../../packages/ring3/src/drivers/net/device.ts";

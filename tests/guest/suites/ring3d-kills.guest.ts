@@ -1,7 +1,6 @@
 // ring3d killed at random points in the guest, where it owns real functions: on the way to its readiness, while users have
 // their functions, on its way out. Whatever it left, the next one takes over, clean, or the machine has back.
-// kernels: any
-// seconds: 60
+// kernels: iommufd
 // timeout: 900
 // timeout-full: 14400
 import assert from "node:assert/strict";
