@@ -1,7 +1,6 @@
 // The attacks of docs/security.md on a ring3d that owns real functions over the kernel's VFIO: uid 1000 attacks, through sockets
 // and with no right to a node of VFIO's; uid 1001 works on its own function all the while, and nothing happens to it.
-// kernels: any
-// seconds: 80
+// kernels: iommufd
 // timeout: 1800
 // timeout-full: 5400
 import assert from "node:assert/strict";
