@@ -21,7 +21,7 @@ const vf = FUNCTIONS.igbVf0.address;
 /** What has the functions while nobody serves them. */
 const BEFORE = ["nvme", "none", "none"];
 /** A quick look in every run; the campaign of 200 takes an hour or two. */
-const KILLS = process.env["RING3_GUEST_FULL"] === "1" ? 200 : 4;
+const KILLS = process.env["RING3_GUEST_FULL"] === "1" ? 200 : 2;
 const SEED = 20_261_129;
 
 const CONFIGURATION = `control: ${PLACE}/control.sock
