@@ -173,7 +173,7 @@ async function runProgram(name: string, words: readonly string[], options: ExecF
   await promisify(execFile)(name, words, options);
 }
 
-/** An exclusive open of a block device says EBUSY while the kernel holds it; otherwise it has no effect. */
+/** Whether an open says EBUSY, which is how the kernel tells of a holder that lets nobody else in; otherwise it has no effect. */
 function isBusy(node: string, flags: number): boolean {
   try {
     closeSync(openSync(node, flags));

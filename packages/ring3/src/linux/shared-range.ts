@@ -2,6 +2,7 @@
 // over 2 MiB pages of the system's pool.
 import { isRing3Error, Ring3Error } from "../binary/error.ts";
 import type { Arena, ArenaRange } from "../memory/arena.ts";
+import { RangeTable } from "../memory/range-table.ts";
 import type { FileDescriptor } from "./file-descriptor.ts";
 import { createMemoryFile } from "./memory-file.ts";
 import { checkMappable, type MapOptions, mapAnonymousOver, mapFlags, mapOver, pageSize } from "./memory-map.ts";
@@ -25,7 +26,7 @@ export interface SharedFile extends Disposable {
 }
 
 /** Ranges over files: whatever lies inside one of them is that file's, by whatever range it is named. */
-const overFiles = new WeakMap<Arena, Set<SharedRange>>();
+const overFiles = new WeakMap<Arena, RangeTable<SharedRange>>();
 /** Ranges that were given a file. */
 const inPlace = new WeakMap<ArenaRange, { readonly shared: SharedInPlace; count: number }>();
 
@@ -70,10 +71,11 @@ export function mapShared(
     throw error;
   }
   const shared = { range, fd, fileOffset, [Symbol.dispose]: () => range[Symbol.dispose]() };
-  const others = overFiles.get(arena) ?? new Set();
-  overFiles.set(arena, others.add(shared));
+  const table = overFiles.get(arena) ?? new RangeTable();
+  overFiles.set(arena, table);
+  table.insert(range.offset, range.size, shared);
   range.beforeRelease(() => {
-    others.delete(shared);
+    table.removeBetween(range.offset, range.offset + 1);
     mapAnonymousOver(address, size);
     fd.close();
   });
@@ -81,8 +83,9 @@ export function mapShared(
 }
 
 /**
- * The file behind a range, or behind what it is a part of. One that is plain memory gets one in its place, so views and other threads see the same bytes as
- * before; nobody may write to it meanwhile. Disposal lets go of it; with the last user the range is plain memory again.
+ * The file behind a range, or behind what it is a part of. One that is plain memory gets one in its place, so views and other
+ * threads see the same bytes as before; nobody may write to it meanwhile. Disposal lets go of it; with the last user the range
+ * is plain memory again.
  * Throws `RANGE_BUSY` where somebody holds the very pages (an IOMMU mapping).
  */
 export function shareRange(range: ArenaRange): SharedFile {
@@ -114,9 +117,8 @@ export function shareRange(range: ArenaRange): SharedFile {
 
 /** Another process's memory, say, in a part of which a device is to work. */
 function fileBehind({ arena, offset, size }: ArenaRange): Omit<SharedFile, keyof Disposable> | undefined {
-  for (const { range, fd, fileOffset } of overFiles.get(arena) ?? []) {
-    const at = offset - range.offset;
-    if (at >= 0 && at + size <= range.size) return { fd, fileOffset: fileOffset + at };
-  }
-  return undefined;
+  const found = overFiles.get(arena)?.at(offset);
+  if (found === undefined) return undefined;
+  const at = offset - found.range.offset;
+  return at + size > found.range.size ? undefined : { fd: found.fd, fileOffset: found.fileOffset + at };
 }

@@ -2,11 +2,11 @@
 // Anything else is a fault: reported, and never an access. Hard about it: a ring looks up addresses millions of times a
 // second, so finding costs a comparison where the last map is hit again, and allocates nothing.
 import { isRing3Error, Ring3Error } from "../binary/error.ts";
+import { RangeTable } from "../memory/range-table.ts";
 import type { DmaPermission } from "../pci/function.ts";
 import { DirtyLog } from "./dirty-log.ts";
 import { type DmaFault, dmaFault } from "./dma-fault.ts";
 import { checkBacking, checkRange, GuestMap, hexAddress, type MapBacking, type MemoryMap } from "./guest-map.ts";
-import { MapTable } from "./map-table.ts";
 
 export type { DmaFault } from "./dma-fault.ts";
 export type { MapBacking, MemoryMap } from "./guest-map.ts";
@@ -31,7 +31,7 @@ export class GuestMemory {
   readonly maximum: number;
   /** Which pages the device wrote, for live migration. */
   readonly dirty: DirtyLog = new DirtyLog();
-  readonly #table = new MapTable<GuestMap>();
+  readonly #table = new RangeTable<GuestMap>();
   readonly #options: GuestMemoryOptions;
   #last: GuestMap | undefined;
   #faults = 0;
@@ -79,7 +79,7 @@ export class GuestMemory {
       });
     }
     const map = new GuestMap(iova, size, permission, backing, owner);
-    const other = this.#table.insert(map);
+    const other = this.#table.insert(iova, size, map);
     if (other !== undefined) {
       throw new Ring3Error(
         "DMA_MAP_EXISTS",

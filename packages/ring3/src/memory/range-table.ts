@@ -1,11 +1,6 @@
 // Ranges that do not overlap, sorted by address: a client may map 65,535 of them, in any order, and every DMA access looks
 // one up. A list of short sorted blocks: finding is two binary searches over plain numbers, inserting moves one block.
 
-export interface TableEntry {
-  readonly iova: number;
-  readonly size: number;
-}
-
 /** Entries of a block before it is split. */
 const FULL = 256;
 
@@ -66,8 +61,8 @@ class Block<T> {
   }
 }
 
-/** The sorted ranges. Addresses are exact numbers: ends are at most 2^53. */
-export class MapTable<T extends TableEntry> {
+/** What lies at the sorted ranges. Addresses are exact numbers: ends are at most 2^53. */
+export class RangeTable<T> {
   #blocks: Block<T>[] = [];
   /** First address of each block. */
   #lows: Float64Array = new Float64Array(4);
@@ -85,20 +80,9 @@ export class MapTable<T extends TableEntry> {
     return index >= 0 && address < (block.ends[index] as number) ? block.entries[index] : undefined;
   }
 
-  /** The first entry that ends behind `address`. */
-  firstEndingAfter(address: number): T | undefined {
-    const at = this.#blockAt(address);
-    const block = this.#blocks[at];
-    if (block === undefined) return this.#blocks[0]?.entries[0];
-    const index = lastAtOrBelow(block.starts, block.entries.length, address);
-    if (index >= 0 && address < (block.ends[index] as number)) return block.entries[index];
-    return block.entries[index + 1] ?? this.#blocks[at + 1]?.entries[0];
-  }
-
-  /** Adds an entry; gives the one that overlaps it, and adds nothing, where there is one. */
-  insert(entry: T): T | undefined {
-    const start = entry.iova;
-    const end = start + entry.size;
+  /** Adds an entry at `size` bytes from `start` on; gives the one that overlaps it, and adds nothing, where there is one. */
+  insert(start: number, size: number, entry: T): T | undefined {
+    const end = start + size;
     const at = this.#blockAt(start);
     const block = this.#blocks[at];
     if (block === undefined) {
@@ -118,8 +102,8 @@ export class MapTable<T extends TableEntry> {
     const { length } = block.entries;
     const index = lastAtOrBelow(block.starts, length, start);
     if ((block.ends[index] as number) > start) return block.entries[index];
-    const next = block.entries[index + 1] ?? this.#blocks[at + 1]?.entries[0];
-    if (next !== undefined && next.iova < end) return next;
+    const behind = index + 1 < length ? block.starts[index + 1] : this.#blocks[at + 1]?.starts[0];
+    if (behind !== undefined && behind < end) return block.entries[index + 1] ?? this.#blocks[at + 1]?.entries[0];
     block.insert(index + 1, start, end, entry);
     this.#inserted(at);
     return undefined;
