@@ -1,25 +1,16 @@
 /* The device process: an 82576 queue that, when asked, receives a 60-byte frame into every descriptor that it is given and takes
  * whatever is sent; descriptors are fetched and written back whole. Between two turns it leaves the rings alone, so that the
  * driver never waits for it and every burst is full. */
+#include "../peer.h"
 #include "layout.h"
-#include <fcntl.h>
-#include <signal.h>
-#include <stdio.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
 
 int main(int argc, char **argv) {
   if (argc != 2) {
     fprintf(stderr, "usage: device FILE\n");
     return 2;
   }
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
-  int fd = open(argv[1], O_RDWR);
-  uint8_t *base = fd < 0 ? MAP_FAILED : mmap(NULL, SHARED_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  if (base == MAP_FAILED) {
-    perror(argv[1]);
-    return 1;
-  }
+  uint8_t *base = map_shared(argv[1], SHARED_SIZE);
+  if (base == NULL) return 1;
   volatile uint64_t *receive = (volatile uint64_t *)(base + RECEIVE_OFFSET);
   volatile uint64_t *transmit = (volatile uint64_t *)(base + TRANSMIT_OFFSET);
   volatile uint32_t *receive_tail = (volatile uint32_t *)(base + REGISTERS_OFFSET + RECEIVE_TAIL);

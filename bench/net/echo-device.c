@@ -1,12 +1,8 @@
 /* The device process of the round trips: an 82576 queue on a cable that ends in itself. What is sent is received at once, with an
  * interrupt where the driver has armed it. */
+#include "../peer.h"
 #include "layout.h"
-#include <fcntl.h>
-#include <signal.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 int main(int argc, char **argv) {
@@ -14,13 +10,8 @@ int main(int argc, char **argv) {
     fprintf(stderr, "usage: echo-device FILE 3<EVENTFD\n");
     return 2;
   }
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
-  int fd = open(argv[1], O_RDWR);
-  uint8_t *base = fd < 0 ? MAP_FAILED : mmap(NULL, SHARED_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  if (base == MAP_FAILED) {
-    perror(argv[1]);
-    return 1;
-  }
+  uint8_t *base = map_shared(argv[1], SHARED_SIZE);
+  if (base == NULL) return 1;
   volatile uint64_t *receive = (volatile uint64_t *)(base + RECEIVE_OFFSET);
   volatile uint64_t *transmit = (volatile uint64_t *)(base + TRANSMIT_OFFSET);
   volatile uint32_t *receive_tail = (volatile uint32_t *)(base + REGISTERS_OFFSET + RECEIVE_TAIL);

@@ -1,13 +1,8 @@
 /* A driver's rings in C, the loops that ring3's are held to: the same checks, slots, pool and segments. */
 #pragma once
+#include "../peer.h"
 #include "layout.h"
-#include <fcntl.h>
-#include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <time.h>
 
 struct packet {
   uint32_t place, length, flags, offload;
@@ -19,12 +14,6 @@ static uint32_t receive_slots[ENTRIES], transmit_slots[ENTRIES][2], stack[BUFFER
 static uint32_t receive_head, tail, clean;
 static uint64_t received, received_bytes, sent, sent_bytes, errors;
 static uint8_t *base;
-
-static double now_ns(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return t.tv_sec * 1e9 + t.tv_nsec;
-}
 
 static void arm(uint32_t slot, uint32_t place) {
   receive_slots[slot] = place;
@@ -121,13 +110,8 @@ static uint32_t transmit_burst(struct packet *packets, uint32_t count) {
 
 /* Maps the device's memory, and gives it a full receive ring. */
 static int open_rings(const char *path) {
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
-  int fd = open(path, O_RDWR);
-  base = fd < 0 ? MAP_FAILED : mmap(NULL, SHARED_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  if (base == MAP_FAILED) {
-    perror(path);
-    return 1;
-  }
+  base = map_shared(path, SHARED_SIZE);
+  if (base == NULL) return 1;
   receive = (volatile uint64_t *)(base + RECEIVE_OFFSET);
   transmit = (volatile uint64_t *)(base + TRANSMIT_OFFSET);
   receive_tail = (volatile uint32_t *)(base + REGISTERS_OFFSET + RECEIVE_TAIL);

@@ -1,13 +1,9 @@
 /* The device process: a pair of virtqueues that, when asked, receives a 60-byte frame into every buffer that it is given and takes
  * whatever is sent. It wants no notifications, as a device that polls. Between two turns it leaves the rings alone, so that the
  * driver never waits for it and every burst is full. */
+#include "../peer.h"
 #include "virtio-layout.h"
-#include <fcntl.h>
-#include <signal.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
 
 struct queue {
   uint8_t *base;
@@ -69,13 +65,8 @@ int main(int argc, char **argv) {
     fprintf(stderr, "usage: virtio-device FILE split|packed\n");
     return 2;
   }
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
-  int fd = open(argv[1], O_RDWR);
-  base = fd < 0 ? MAP_FAILED : mmap(NULL, SHARED_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  if (base == MAP_FAILED) {
-    perror(argv[1]);
-    return 1;
-  }
+  base = map_shared(argv[1], SHARED_SIZE);
+  if (base == NULL) return 1;
   int is_packed = strcmp(argv[2], "packed") == 0;
   struct queue receive = {base + RECEIVE_OFFSET, 0, AVAIL}, transmit = {base + TRANSMIT_OFFSET, 0, AVAIL};
   for (int i = 0; i < 2; i++) {

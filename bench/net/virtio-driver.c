@@ -1,14 +1,9 @@
 /* The peer: receive a burst, touch a byte of each packet, send the burst over virtqueues, in C at -O2: the loops that ring3's are
  * held to. The same checks, tables, pool and publications. Prints nanoseconds a packet. */
+#include "../peer.h"
 #include "virtio-layout.h"
-#include <fcntl.h>
-#include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <time.h>
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -34,12 +29,6 @@ static uint8_t *pool;
 static volatile uint16_t *notify;
 static uint64_t received, received_bytes, sent, sent_bytes, errors, no_buffer;
 static int mergeable, event_index;
-
-static double now_ns(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return t.tv_sec * 1e9 + t.tv_nsec;
-}
 
 INLINE int take(int packed, int writes, struct ring *ring, struct words *w, uint32_t *length) {
   uint32_t id;
@@ -225,13 +214,8 @@ int main(int argc, char **argv) {
     fprintf(stderr, "usage: virtio-driver FILE BATCH PACKETS split|packed\n");
     return 2;
   }
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
-  int fd = open(argv[1], O_RDWR);
-  uint8_t *base = fd < 0 ? MAP_FAILED : mmap(NULL, SHARED_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  if (base == MAP_FAILED) {
-    perror(argv[1]);
-    return 1;
-  }
+  uint8_t *base = map_shared(argv[1], SHARED_SIZE);
+  if (base == NULL) return 1;
   uint32_t batch = strtoul(argv[2], NULL, 10), packets = strtoul(argv[3], NULL, 10);
   int packed = strcmp(argv[4], "packed") == 0;
   pool = base + POOL_OFFSET;

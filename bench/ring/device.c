@@ -1,25 +1,14 @@
 /* The device process: takes submissions as soon as the tail doorbell moves and completes each at once, in order. */
+#include "../peer.h"
 #include "layout.h"
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <signal.h>
-#include <unistd.h>
 
 int main(int argc, char **argv) {
   if (argc != 2) {
     fprintf(stderr, "usage: device FILE\n");
     return 2;
   }
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
-  int fd = open(argv[1], O_RDWR);
-  uint8_t *base = fd < 0 ? MAP_FAILED : mmap(NULL, SHARED_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  if (base == MAP_FAILED) {
-    perror(argv[1]);
-    return 1;
-  }
+  uint8_t *base = map_shared(argv[1], SHARED_SIZE);
+  if (base == NULL) return 1;
   volatile uint32_t *sq = (volatile uint32_t *)(base + SQ_OFFSET);
   volatile uint32_t *cq = (volatile uint32_t *)(base + CQ_OFFSET);
   volatile uint32_t *tail_doorbell = (volatile uint32_t *)(base + DOORBELL_OFFSET);

@@ -1,30 +1,16 @@
 /* The peer: submit and reap a batch of reads in C at -O2, the loop that the TypeScript and the emitted ring are held to.
  * Prints nanoseconds per operation, one line for each round. */
+#include "../peer.h"
 #include "layout.h"
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <time.h>
-#include <unistd.h>
-
-static double now_ns(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return t.tv_sec * 1e9 + t.tv_nsec;
-}
 
 int main(int argc, char **argv) {
   if (argc != 5) {
     fprintf(stderr, "usage: driver FILE BATCH OPERATIONS ROUNDS\n");
     return 2;
   }
-  int fd = open(argv[1], O_RDWR);
-  uint8_t *base = fd < 0 ? MAP_FAILED : mmap(NULL, SHARED_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  if (base == MAP_FAILED) {
-    perror(argv[1]);
-    return 1;
-  }
+  uint8_t *base = map_shared(argv[1], SHARED_SIZE);
+  if (base == NULL) return 1;
   uint32_t batch = strtoul(argv[2], NULL, 10), operations = strtoul(argv[3], NULL, 10), rounds = strtoul(argv[4], NULL, 10);
   volatile uint32_t *sq = (volatile uint32_t *)(base + SQ_OFFSET);
   volatile uint32_t *cq = (volatile uint32_t *)(base + CQ_OFFSET);
