@@ -3,6 +3,11 @@
 import { connect } from "node:net";
 import { type InsideRequest, SOCKET } from "./protocol.ts";
 
+/** Whether long tests are run as well. */
+export const FULL: boolean = process.env["RING3_GUEST_FULL"] === "1";
+/** For tests that only such a run has. */
+export const SKIP_UNLESS_FULL: false | string = FULL ? false : "RING3_GUEST_FULL=1 runs it";
+
 /** How a root command ended. */
 export interface RootResult {
   readonly code: number | null;

@@ -10,7 +10,7 @@ import type { Attack } from "../../hostile/attacks/attack.ts";
 import { attacks, attacksAt, type PlaceName } from "../../hostile/attacks/list.ts";
 import { eduRegisters, nvmeRegisters, vfRegisters } from "../../hostile/attacks/qemu-registers.ts";
 import { type AttackedFunction, AttackedMachine, GuestScene, QUEUE } from "../attack-scene.ts";
-import { bind, bindStandard, rootOutput } from "../inside.ts";
+import { bind, bindStandard, FULL, rootOutput } from "../inside.ts";
 import { FUNCTIONS } from "../machine.ts";
 import { CONFINED } from "../running-service.ts";
 
@@ -24,9 +24,9 @@ const TARGETS = {
 } as const satisfies Partial<Record<PlaceName, AttackedFunction>>;
 
 const PLACES = ["nvme", "edu", "vf"] as const;
-const FULL = process.env["RING3_GUEST_FULL"] === "1";
 /** All of them take an emulated machine minutes; every one is tried on the host each time. */
 const SAMPLE = 4;
+const sample: readonly Attack[] = attacks.filter((_, index) => index % SAMPLE === 0);
 
 /** Who attacks has what is `attacked`, its neighbour the others. Rules are for who is attacked: a driver would not get far. */
 function configuration(attacked: readonly (keyof typeof TARGETS)[]): string {
@@ -63,7 +63,6 @@ after(async () => {
 
 /** With RING3_GUEST_FULL=1 all that can be tried at a function; else one in `SAMPLE`, at one of the functions in turn. */
 function triedAt(place: keyof typeof TARGETS): readonly Attack[] {
-  const sample = attacks.filter((_, index) => index % SAMPLE === 0);
   return attacksAt(place).filter((attack) => {
     if (FULL) return true;
     const possible = PLACES.filter((each) => attacksAt(each).includes(attack));

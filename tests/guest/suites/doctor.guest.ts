@@ -11,16 +11,15 @@ import { promisify } from "node:util";
 import { captured } from "../../../packages/cli/src/captured-run.ts";
 import { type Finding, readFunction } from "../../../packages/ring3/src/host/index.ts";
 import { driverOf, vfioNodes } from "../bindings.ts";
-import { asRoot, bind, bindStandard, type RootResult, rootOutput } from "../inside.ts";
+import { asRoot, bind, bindStandard, FULL, rootOutput, type RootResult } from "../inside.ts";
 import { FUNCTIONS } from "../machine.ts";
 
 const RING3 = new URL("../../../packages/cli/src/main.ts", import.meta.url).pathname;
 const HOST = new URL("../../../packages/ring3/src/host/index.ts", import.meta.url).href;
 const debian = process.env["RING3_GUEST"] === "debian";
 /** Every call of a binding is killed, and not a few. */
-const full = (process.env["RING3_GUEST_FULL"] ?? "") !== "";
 /** What does not depend on the kernel is tried on the quick one only. */
-const ONCE = debian && !full ? "on the other kernel" : false;
+const ONCE = debian && !FULL ? "on the other kernel" : false;
 const nvme = FUNCTIONS.nvme.address;
 const edu = FUNCTIONS.edu.address;
 const peer = FUNCTIONS.peerNvme.address;
@@ -216,7 +215,7 @@ async function killedBind(call: number): Promise<boolean> {
 }
 
 test("a bind that is killed is finished or undone by the command that the doctor prints", { skip: ONCE }, async () => {
-  const calls = full ? [...Array(20).keys()] : [1, 2];
+  const calls = FULL ? [...Array(20).keys()] : [1, 2];
   const told: string[] = [];
   for (const [index, call] of calls.entries()) {
     await bind(edu, "none");
@@ -239,7 +238,7 @@ test("a bind that is killed is finished or undone by the command that the doctor
       assert.deepEqual([driver, driverOverride, record], [undefined, undefined, false], `undone after call ${call}`);
     }
   }
-  assert.deepEqual(told.slice(0, 2), full ? ["cut off", "cut off"] : ["cut off", "bound"]);
+  assert.deepEqual(told.slice(0, 2), FULL ? ["cut off", "cut off"] : ["cut off", "bound"]);
   await rootOutput("rm -rf /run/ring3");
   await bind(edu, "vfio-pci");
 });

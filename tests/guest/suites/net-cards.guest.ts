@@ -14,12 +14,12 @@ import { open } from "../../../packages/ring3/src/index.ts";
 import { brokenCounts, brokenFrames, throwFrames } from "../broken-frames.ts";
 import { kernelEcho } from "../echo.ts";
 import { exchange, prepareFrames } from "../frames.ts";
-import { asRoot, awaitFunction, bind, bindStandard, qmp, rootOutput } from "../inside.ts";
-import { FUNCTIONS, HOTPLUG } from "../machine.ts";
+import { asRoot, bind, bindStandard, FULL, qmp, rootOutput } from "../inside.ts";
+import { FUNCTIONS } from "../machine.ts";
 import { withDevices } from "../net-devices.ts";
 import { type Counters, dropped, kernelDropped, rally } from "../rally.ts";
+import { plugVirtioNet, VIRTIO_NET, VIRTIO_WIRE } from "../virtio-net.ts";
 
-const FULL = process.env["RING3_GUEST_FULL"] === "1";
 /** Round trips between two of ours; a million with RING3_GUEST_FULL=1. */
 const DATAGRAMS = FULL ? 1_000_000 : 1000;
 /** With the kernel's stack, which takes ten times as long under emulation. */
@@ -27,33 +27,30 @@ const KERNEL_DATAGRAMS = FULL ? 100_000 : 200;
 /** How often each broken frame is thrown. */
 const THROWS = FULL ? 10_000 : 100;
 const { igb, e1000e } = FUNCTIONS;
-const [{ port, address: virtio }] = HOTPLUG;
 /** 10.9.0.1 is who throws. */
 const [SERVICE, CLIENT, KERNEL] = ["10.9.0.2", "10.9.0.3", "10.9.0.4"];
 
+let virtio: AsyncDisposable;
+
 before(async () => {
   await asRoot("echo 0 > /sys/bus/pci/drivers_autoprobe");
-  await qmp("netdev_add", { type: "hubport", id: "wire-virtio", hubid: 1 });
-  const properties = { "disable-legacy": "on", iommu_platform: true, mac: "52:54:00:00:0a:00" };
-  await qmp("device_add", { driver: "virtio-net-pci", id: "vnet", bus: port, netdev: "wire-virtio", ...properties });
-  await awaitFunction(virtio, true);
+  await qmp("netdev_add", VIRTIO_WIRE);
+  virtio = await plugVirtioNet(VIRTIO_WIRE.id);
   // Without its virtual functions, which go with the kernel's driver.
   await rootOutput(`echo 0 > /sys/bus/pci/devices/${igb.address}/sriov_numvfs`);
   await rootOutput("echo 8388608 > /proc/sys/net/core/rmem_max");
-  for (const address of [igb.address, virtio]) await bind(address, "vfio-pci");
+  await bind(igb.address, "vfio-pci");
 });
 after(async () => {
-  await bind(virtio, "none");
-  await qmp("device_del", { id: "vnet" });
-  await awaitFunction(virtio, false);
-  await qmp("netdev_del", { id: "wire-virtio" });
+  await virtio[Symbol.asyncDispose]();
+  await qmp("netdev_del", { id: VIRTIO_WIRE.id });
   await bindStandard();
 });
 
 const CARDS = [
-  { service: "igb", client: "e1000e", thrower: "virtio-net", addresses: [igb.address, e1000e.address, virtio] },
-  { service: "e1000e", client: "virtio-net", thrower: "igb", addresses: [e1000e.address, virtio, igb.address] },
-  { service: "virtio-net", client: "igb", thrower: "e1000e", addresses: [virtio, igb.address, e1000e.address] },
+  { service: "igb", client: "e1000e", thrower: "virtio-net", addresses: [igb.address, e1000e.address, VIRTIO_NET] },
+  { service: "e1000e", client: "virtio-net", thrower: "igb", addresses: [e1000e.address, VIRTIO_NET, igb.address] },
+  { service: "virtio-net", client: "igb", thrower: "e1000e", addresses: [VIRTIO_NET, igb.address, e1000e.address] },
 ] as const;
 
 for (const { service, client, thrower, addresses } of CARDS) {
@@ -103,7 +100,7 @@ async function withLongFrames(address: string, resources: AsyncDisposableStack):
 const WITH_KERNEL = [
   { ours: "igb", address: igb.address, kernel: e1000e.address, driver: "e1000e" },
   { ours: "e1000e", address: e1000e.address, kernel: igb.address, driver: "igb" },
-  { ours: "virtio-net", address: virtio, kernel: igb.address, driver: "igb" },
+  { ours: "virtio-net", address: VIRTIO_NET, kernel: igb.address, driver: "igb" },
 ] as const;
 
 for (const { ours, address, kernel, driver } of WITH_KERNEL) {
@@ -137,7 +134,7 @@ async function asKernels(
 }
 
 test("full rings: what nobody takes is counted or waits, and all goes on", async () => {
-  await withDevices([igb.address, e1000e.address, virtio], { ringEntries: 64 }, async (...devices) => {
+  await withDevices([igb.address, e1000e.address, VIRTIO_NET], { ringEntries: 64 }, async (...devices) => {
     for (const [i, to] of devices.entries()) {
       const from = devices[(i + 1) % devices.length] as NetDevice;
       const missedBefore = to.statistics().rx_missed_errors;

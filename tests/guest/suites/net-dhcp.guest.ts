@@ -11,7 +11,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
 import { type Clock, systemClock } from "../../../packages/ring3/src/drivers/clock.ts";
 import { Stack } from "../../../packages/ring3/src/drivers/net/stack.ts";
-import { asRoot, rootOutput } from "../inside.ts";
+import { asRoot, rootOutput, SKIP_UNLESS_FULL } from "../inside.ts";
 import { FUNCTIONS } from "../machine.ts";
 import { withDevices } from "../net-devices.ts";
 import { type RootProgram, startRootProgram } from "../root-program.ts";
@@ -116,9 +116,7 @@ test("a server that does not know the lease any more refuses it: the address goe
   });
 });
 
-const skip = process.env["RING3_GUEST_FULL"] === "1" ? false : "RING3_GUEST_FULL=1 runs it";
-
-test("ring3 ping --dhcp gives the address back", { skip }, async () => {
+test("ring3 ping --dhcp gives the address back", { skip: SKIP_UNLESS_FULL }, async () => {
   await using server = await dnsmasq(50);
   const { igbVf0 } = FUNCTIONS;
   const words = ["/ring3/packages/cli/src/main.js", "ping", igbVf0.address, SERVER, "--dhcp", "--count", "1", "--json"];

@@ -22,7 +22,7 @@ import {
 import { open } from "../../../packages/ring3/src/index.ts";
 import { kernelEcho } from "../echo.ts";
 import { checksum, exchange, udpFrame } from "../frames.ts";
-import { awaitFunction, bind, qmp, rootOutput } from "../inside.ts";
+import { awaitFunction, bind, qmp, rootOutput, SKIP_UNLESS_FULL } from "../inside.ts";
 import { FUNCTIONS, HOTPLUG } from "../machine.ts";
 import { withDevices } from "../net-devices.ts";
 
@@ -325,10 +325,8 @@ async function flood(device: NetDevice, peer: NetDevice): Promise<never> {
   }
 }
 
-const skip = process.env["RING3_GUEST_FULL"] === "1" ? false : "RING3_GUEST_FULL=1 runs it";
-
 test("ring3 forward has room for its packets within what a user may lock, which counts for each device", {
-  skip,
+  skip: SKIP_UNLESS_FULL,
 }, async () => {
   const words = ["/ring3/packages/cli/src/main.js", "forward", ...BOTH, "--seconds", "1", "--json"];
   const { stdout } = await promisify(execFile)(process.execPath, words);

@@ -8,12 +8,11 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { Stack } from "../../../packages/ring3/src/drivers/net/stack.ts";
 import { kernelEcho } from "../echo.ts";
-import { asRoot, rootOutput } from "../inside.ts";
+import { asRoot, FULL, rootOutput } from "../inside.ts";
 import { FUNCTIONS } from "../machine.ts";
 import { withDevices } from "../net-devices.ts";
 import { dropped, kernelDropped, rally } from "../rally.ts";
 
-const FULL = process.env["RING3_GUEST_FULL"] === "1";
 /** Round trips each way; a million with RING3_GUEST_FULL=1. */
 const DATAGRAMS = FULL ? 1_000_000 : 1000;
 const [KERNEL, FIRST, SECOND] = ["192.0.2.1", "192.0.2.2", "192.0.2.3"];

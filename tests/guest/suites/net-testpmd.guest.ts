@@ -9,14 +9,13 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { Stack } from "../../../packages/ring3/src/drivers/net/stack.ts";
 import { exchange } from "../frames.ts";
-import { asRoot, awaitFunction, bind, bindStandard, qmp, rootOutput } from "../inside.ts";
-import { FUNCTIONS, HOTPLUG } from "../machine.ts";
+import { asRoot, bind, bindStandard, FULL, qmp, rootOutput } from "../inside.ts";
+import { FUNCTIONS } from "../machine.ts";
 import { withDevices } from "../net-devices.ts";
 import { startTestpmd } from "../testpmd.ts";
+import { plugVirtioNet, VIRTIO_NET, VIRTIO_WIRE } from "../virtio-net.ts";
 
-const FULL = process.env["RING3_GUEST_FULL"] === "1";
 const { igb, igbVf0, igbVf1, e1000e } = FUNCTIONS;
-const [{ port, address: virtio }] = HOTPLUG;
 const FRAMES = 1000;
 const PINGS = 20;
 /** It answers every address. */
@@ -33,26 +32,23 @@ interface Pair {
 const PAIRS: readonly Pair[] = [
   { name: "igb, and we e1000e", peer: igb.address, ours: e1000e.address, igb: "physical" },
   { name: "e1000e, and we igb", peer: e1000e.address, ours: igb.address, igb: "physical" },
-  { name: "virtio-net, and we igb", peer: virtio, ours: igb.address, igb: "physical" },
-  { name: "igb, and we virtio-net", peer: igb.address, ours: virtio, igb: "physical" },
+  { name: "virtio-net, and we igb", peer: VIRTIO_NET, ours: igb.address, igb: "physical" },
+  { name: "igb, and we virtio-net", peer: igb.address, ours: VIRTIO_NET, igb: "physical" },
   { name: "a virtual function, and we another", peer: igbVf0.address, ours: igbVf1.address, igb: "virtual functions" },
 ];
+
+let virtio: AsyncDisposable | undefined;
 
 before(async () => {
   if (!FULL) return;
   await asRoot("echo 0 > /sys/bus/pci/drivers_autoprobe");
-  await qmp("netdev_add", { type: "hubport", id: "wire-virtio", hubid: 1 });
-  const properties = { "disable-legacy": "on", iommu_platform: true, mac: "52:54:00:00:0a:00" };
-  await qmp("device_add", { driver: "virtio-net-pci", id: "vnet", bus: port, netdev: "wire-virtio", ...properties });
-  await awaitFunction(virtio, true);
-  await bind(virtio, "vfio-pci");
+  await qmp("netdev_add", VIRTIO_WIRE);
+  virtio = await plugVirtioNet(VIRTIO_WIRE.id);
 });
 after(async () => {
   if (!FULL) return;
-  await bind(virtio, "none");
-  await qmp("device_del", { id: "vnet" });
-  await awaitFunction(virtio, false);
-  await qmp("netdev_del", { id: "wire-virtio" });
+  await virtio?.[Symbol.asyncDispose]();
+  await qmp("netdev_del", { id: VIRTIO_WIRE.id });
 });
 
 /** Gives igb to us whole, or to the kernel, whose virtual functions are ours. */

@@ -5,22 +5,20 @@
 // seconds: 28
 import assert from "node:assert/strict";
 import { createSocket } from "node:dgram";
-import { existsSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { Stack } from "../../../packages/ring3/src/drivers/net/stack.ts";
 import type { StackOptions } from "../../../packages/ring3/src/drivers/net/stack-options.ts";
 import { VirtioNetDriver, type VirtioNetDriverOptions } from "../../../packages/ring3/src/drivers/virtio/net-driver.ts";
 import { open } from "../../../packages/ring3/src/index.ts";
 import { echo, kernelEcho } from "../echo.ts";
-import { asRoot, awaitDeletion, awaitFunction, bind, qmp, rootOutput } from "../inside.ts";
-import { FUNCTIONS, HOTPLUG } from "../machine.ts";
+import { asRoot, awaitFunction, qmp, rootOutput } from "../inside.ts";
+import { FUNCTIONS } from "../machine.ts";
+import { plugVirtioNet, VIRTIO_NET, VIRTIO_WIRE } from "../virtio-net.ts";
 
-const [slot] = HOTPLUG;
 const DATAGRAMS = 1000;
 const KERNEL = "192.0.2.1";
 const OURS = "192.0.2.2";
-/** The hub of igb and e1000e, and one with QEMU's own network behind it. */
-const WIRE = { type: "hubport", id: "wire-virtio", hubid: 1 };
+/** A hub with QEMU's own network behind it. */
 const INTERNET = [
   { type: "user", id: "internet" },
   { type: "hubport", id: "internet-port", hubid: 2, netdev: "internet" },
@@ -33,11 +31,11 @@ before(async () => {
   await asRoot("echo 0 > /sys/bus/pci/drivers_autoprobe");
   parent = (await rootOutput(`ls /sys/bus/pci/devices/${FUNCTIONS.igb.address}/net`)).trim();
   await rootOutput(`ip link set ${parent} up; ip addr add ${KERNEL}/24 dev ${parent}`);
-  for (const netdev of [WIRE, ...INTERNET]) await qmp("netdev_add", netdev);
+  for (const netdev of [VIRTIO_WIRE, ...INTERNET]) await qmp("netdev_add", netdev);
 });
 after(async () => {
   await asRoot(`ip addr flush dev ${parent}; ip link set ${parent} down`);
-  for (const { id } of [WIRE, ...INTERNET].toReversed()) await qmp("netdev_del", { id });
+  for (const { id } of [VIRTIO_WIRE, ...INTERNET].toReversed()) await qmp("netdev_del", { id });
 });
 
 interface Plugged extends AsyncDisposable {
@@ -50,25 +48,12 @@ async function plugged(
   device: Record<string, unknown>,
   options: VirtioNetDriverOptions,
 ): Promise<Plugged> {
-  await awaitDeletion("vnet");
-  const properties = { "disable-legacy": "on", iommu_platform: true, mac: "52:54:00:00:0a:00" };
-  await qmp("device_add", { driver: "virtio-net-pci", id: "vnet", bus: slot.port, netdev, ...properties, ...device });
-  await awaitFunction(slot.address, true);
-  await bind(slot.address, "vfio-pci");
-  const fn = await open(slot.address);
-  const nic = await VirtioNetDriver.start(fn, options);
-  return {
-    nic,
-    [Symbol.asyncDispose]: async () => {
-      await nic[Symbol.asyncDispose]();
-      await fn[Symbol.asyncDispose]();
-      // Unplugged already.
-      if (!existsSync(`/sys/bus/pci/devices/${slot.address}`)) return;
-      await bind(slot.address, "none");
-      await qmp("device_del", { id: "vnet" });
-      await awaitFunction(slot.address, false);
-    },
-  };
+  await using resources = new AsyncDisposableStack();
+  resources.use(await plugVirtioNet(netdev, device));
+  const fn = resources.use(await open(VIRTIO_NET));
+  const nic = resources.use(await VirtioNetDriver.start(fn, options));
+  const all = resources.move();
+  return { nic, [Symbol.asyncDispose]: () => all[Symbol.asyncDispose]() };
 }
 
 const STACK: StackOptions = { address: `${OURS}/24` };
@@ -76,7 +61,7 @@ const STACK: StackOptions = { address: `${OURS}/24` };
 test("packed rings, MSI-X: echo with the kernel's stack, fragments, link, reset, groups, unplugged under load", async () => {
   assert.equal(process.getuid?.(), 1000);
   await using kernel = await kernelEcho(KERNEL);
-  await using setup = await plugged(WIRE.id, { packed: true }, {});
+  await using setup = await plugged(VIRTIO_WIRE.id, { packed: true }, {});
   const { nic } = setup;
   assert.ok((await nic.waitForLink()).up);
   assert.deepEqual([nic.operation.ring, nic.operation.interrupts], ["packed", "msix"]);
@@ -123,13 +108,13 @@ test("packed rings, MSI-X: echo with the kernel's stack, fragments, link, reset,
   assert.equal((await told).code, "FUNCTION_REMOVED");
   await last;
   await assert.rejects(stack.ping(KERNEL), { code: "FUNCTION_REMOVED" });
-  await awaitFunction(slot.address, false);
+  await awaitFunction(VIRTIO_NET, false);
 });
 
 test("split rings without event index, the line: echo with the kernel's stack", async () => {
   await using kernel = await kernelEcho(KERNEL);
   const device = { vectors: 0, event_idx: false };
-  await using setup = await plugged(WIRE.id, device, { receiveMode: "interrupt" });
+  await using setup = await plugged(VIRTIO_WIRE.id, device, { receiveMode: "interrupt" });
   const { nic } = setup;
   assert.deepEqual([nic.operation.ring, nic.operation.interrupts], ["split", "intx"]);
   await nic.waitForLink();

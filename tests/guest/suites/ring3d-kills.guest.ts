@@ -9,7 +9,7 @@ import { setTimeout } from "node:timers/promises";
 import { program, unclear } from "../../hostile/killed-service.ts";
 import { Random } from "../../hostile/random.ts";
 import { driverOf } from "../bindings.ts";
-import { bind, bindStandard, rootOutput } from "../inside.ts";
+import { bind, bindStandard, FULL, rootOutput } from "../inside.ts";
 import { FUNCTIONS } from "../machine.ts";
 import { CONFINED, endOf, RING3, startService } from "../running-service.ts";
 
@@ -21,7 +21,7 @@ const vf = FUNCTIONS.igbVf0.address;
 /** What has the functions while nobody serves them. */
 const BEFORE = ["nvme", "none", "none"];
 /** A quick look in every run; the campaign of 200 takes an hour or two. */
-const KILLS = process.env["RING3_GUEST_FULL"] === "1" ? 200 : 2;
+const KILLS = FULL ? 200 : 2;
 const SEED = 20_261_129;
 
 const CONFIGURATION = `control: ${PLACE}/control.sock
