@@ -5,10 +5,7 @@
 import type { NoticeBroker } from "ring3/notices";
 import type { Logind, SleepLockMode } from "./logind.ts";
 import type { MachineSleep } from "./machine-sleep.ts";
-
-/** Pauses between attempts to reach logind: doubled from the first to the last. */
-const FIRST_RETRY_MS = 1000;
-const LAST_RETRY_MS = 60_000;
+import { Retry } from "./retry.ts";
 
 export type SleepEvent =
   /** Without logind nobody is asked. Told once, until it was there. */
@@ -28,6 +25,7 @@ export class SleepGuard implements Disposable {
   readonly #options: SleepGuardOptions;
   readonly #changes: Disposable;
   readonly #locks: Map<SleepLockMode, Disposable> = new Map();
+  readonly #retry: Retry = new Retry(() => void this.#connect());
   #logind: Logind | undefined;
   #missing = false;
   #consented = false;
@@ -35,8 +33,6 @@ export class SleepGuard implements Disposable {
   #sleeping = false;
   /** Counts the beginnings and ends of sleeps. */
   #sleeps = 0;
-  #retryMs = FIRST_RETRY_MS;
-  #retry: NodeJS.Timeout | undefined;
   #settling = false;
   #unsettled = false;
   #closed = false;
@@ -49,7 +45,7 @@ export class SleepGuard implements Disposable {
 
   [Symbol.dispose](): void {
     this.#closed = true;
-    clearTimeout(this.#retry);
+    this.#retry.cancel();
     this.#changes[Symbol.dispose]();
     this.#logind?.[Symbol.dispose]();
     this.#release();
@@ -76,7 +72,7 @@ export class SleepGuard implements Disposable {
     await this.#settle();
     if (this.#logind !== logind) return;
     this.#missing = false;
-    this.#retryMs = FIRST_RETRY_MS;
+    this.#retry.shorten();
     this.#options.onEvent({ type: "logind-connected", delayMs: logind.delayMs });
   }
 
@@ -84,8 +80,7 @@ export class SleepGuard implements Disposable {
     if (this.#closed) return;
     if (!this.#missing) this.#options.onEvent({ type: "logind-missing", reason });
     this.#missing = true;
-    this.#retry = setTimeout(() => void this.#connect(), this.#retryMs).unref();
-    this.#retryMs = Math.min(2 * this.#retryMs, LAST_RETRY_MS);
+    this.#retry.later();
   }
 
   async #sleep(begins: boolean): Promise<void> {
