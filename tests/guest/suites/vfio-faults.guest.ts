@@ -36,3 +36,18 @@ for (const backend of backends) {
     });
   }
 }
+
+for (const backend of backends) {
+  test(`${backend}: a reset leaves alone what the user made of error reporting`, async (t) => {
+    const fn = await opened(t, FUNCTIONS.virtioBlk.address, { backend });
+    fn.config.write(PciExpress.DEVICE_CONTROL, {
+      CORRECTABLE_ERROR_REPORTING_ENABLE: 0,
+      NON_FATAL_ERROR_REPORTING_ENABLE: 0,
+      FATAL_ERROR_REPORTING_ENABLE: 0,
+      UNSUPPORTED_REQUEST_REPORTING_ENABLE: 0,
+    });
+    const control = fn.config.readRaw(PciExpress.DEVICE_CONTROL);
+    await fn.reset();
+    assert.equal(fn.config.readRaw(PciExpress.DEVICE_CONTROL), control);
+  });
+}

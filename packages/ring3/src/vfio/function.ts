@@ -67,6 +67,8 @@ export class VfioFunction implements PciFunction {
   #graceTimer: ReturnType<typeof setTimeout> | undefined;
   #removal: string | undefined;
   #resetting: Promise<ResetMethod> | undefined;
+  /** An error was reported and is not dealt with: the kernel may have reset the link. */
+  #inError = false;
   #disposal: Promise<void> | undefined;
 
   /** For `open`: takes over `attached`, and the address space where `ownsSpace`. */
@@ -109,7 +111,7 @@ export class VfioFunction implements PciFunction {
     this.#life = space.arena.control.open();
     this.#signals = armSignals(this.#device, location.address, {
       onRequest: () => this.#removalRequested("its removal was requested (unplug or unbind)"),
-      onError: () => this.events.emit("error", { description: "the platform reported an uncorrected error (AER)" }),
+      onError: () => this.#errorReported(),
       onRecovery: (succeeded) => this.#errorHandled(succeeded),
       onResume: (sleptMs) => this.#machineSlept(sleptMs),
     });
@@ -251,8 +253,8 @@ export class VfioFunction implements PciFunction {
       for (const fn of functions) fn.#followReset();
     }
     for (const fn of functions) {
-      // The kernel gives back what it found: that is nothing where a link reset came before.
-      fn.#giveBackLost();
+      // The kernel gives back what it found: that is nothing where a link reset came before, and else what the user wrote.
+      if (fn.#inError) fn.#giveBackLost();
       fn.busMaster = false;
       fn.events.emit("reset", { method });
     }
@@ -282,6 +284,11 @@ export class VfioFunction implements PciFunction {
     this.events.emit("removal-requested", { graceMs });
   }
 
+  #errorReported(): void {
+    this.#inError = true;
+    this.events.emit("error", { description: "the platform reported an uncorrected error (AER)" });
+  }
+
   #errorHandled(succeeded: boolean): void {
     if (this.#ending.reason !== undefined) return;
     this.config.invalidate();
@@ -302,6 +309,7 @@ export class VfioFunction implements PciFunction {
    * would keep every later error to itself. BARs the kernel does give back, as soon as decoding is switched on.
    */
   #giveBackLost(): boolean {
+    this.#inError = false;
     if (!wasReset(this.config, this.#kept)) return false;
     giveBack(this.config, this.#kept, (error) => this.events.emit("error", { description: String(error) }));
     return true;
