@@ -2,6 +2,7 @@
 // Figures depend on the machine and on what else it does: nothing here passes or fails a test.
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
+import { messageOf } from "ring3/binary";
 import { type Benchmark, type BenchmarkResult, BenchmarkUnavailable } from "./benchmark.ts";
 import { machineFacts, watchOthers } from "./machine.ts";
 import { judgements, report } from "./report.ts";
@@ -105,7 +106,7 @@ function options() {
       allowPositionals: true,
     });
   } catch (error) {
-    return fail(error instanceof Error ? error.message : String(error));
+    return fail(messageOf(error));
   }
 }
 

@@ -2,10 +2,10 @@
 // move, die and come back, `test.ts hostile` clients, servers and drivers that send
 // anything (RING3_HOSTILE=full: much more of it), `test.ts guest` those inside guests.
 // A guest waits much and keeps less than one processor busy: where there are two, two lanes of guests run beside each other,
-// and what needs none beside both. Ends with one line that counts everything, whatever ran in between.
+// and what needs none beside both. Ends with what failed and one line that counts everything.
 import { globSync } from "node:fs";
 import { availableParallelism } from "node:os";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { run } from "node:test";
 import { spec } from "node:test/reporters";
 
@@ -19,7 +19,9 @@ interface Group {
 }
 
 const root = join(import.meta.dirname, "..");
-const counts = { passed: 0, failed: 0, skipped: 0 };
+const counts = { passed: 0, skipped: 0 };
+/** What failed, for the end of the report: what stands in the middle of thousands of lines is not found. */
+const failures: string[] = [];
 const suitesRun = new Set<string>();
 const processors = availableParallelism();
 /** Where there is one processor, one list after the other. */
@@ -81,6 +83,7 @@ async function runGroup({ title, patterns, concurrency, lane }: Group, print: (t
     (kind: "pass" | "fail") =>
     (data: {
       name: string;
+      file?: string;
       nesting: number;
       skip?: string | boolean;
       todo?: string | boolean;
@@ -91,7 +94,8 @@ async function runGroup({ title, patterns, concurrency, lane }: Group, print: (t
       if (data.details.type === "suite") return;
       if (own.has(data.name) && kind === "pass") return;
       if (data.skip !== undefined && data.skip !== false) counts.skipped++;
-      else counts[kind === "pass" ? "passed" : "failed"]++;
+      else if (kind === "pass") counts.passed++;
+      else failures.push(`${title}: ${data.file === undefined ? "" : `${relative(root, data.file)}: `}${data.name}`);
     };
   stream.on("test:pass", count("pass"));
   stream.on("test:fail", count("fail"));
@@ -124,7 +128,7 @@ async function runBeside(lists: readonly (readonly Group[])[]): Promise<void> {
         try {
           await runGroup(group, print);
         } catch (error) {
-          counts.failed++;
+          failures.push(`${group.title}: ${String(error)}`);
           print(`${error instanceof Error ? error.stack : String(error)}\n`);
         }
       }
@@ -177,11 +181,9 @@ if (which === "all") {
 await runBeside(beside ? chosen : [chosen.flat()]);
 if (chosen.flat().some(({ lane }) => lane !== undefined)) {
   const left = await suitesLeft();
-  if (left.length > 0) {
-    counts.failed++;
-    console.log(`\nno lane has run the suites ${left.join(", ")}`);
-  }
+  if (left.length > 0) failures.push(`no lane has run the suites ${left.join(", ")}`);
 }
 
-console.log(`\n${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
-process.exitCode = counts.failed === 0 ? 0 : 1;
+if (failures.length > 0) console.log(`\nfailed:\n${failures.map((failure) => `  ${failure}\n`).join("")}`);
+console.log(`\n${counts.passed} passed, ${failures.length} failed, ${counts.skipped} skipped`);
+process.exitCode = failures.length === 0 ? 0 : 1;

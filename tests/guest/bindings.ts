@@ -2,6 +2,7 @@
 // It can be repeated: whatever a suite left behind, afterwards the machine is as machine.ts says.
 import { chownSync, existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
+import { messageOf } from "ring3/binary";
 import { FUNCTIONS, type GuestFunction, VIRTUAL_FUNCTIONS } from "./machine.ts";
 
 const PCI = "/sys/bus/pci";
@@ -51,7 +52,7 @@ export function bindStandard(): string[] {
     try {
       what();
     } catch (error) {
-      problems.push(error instanceof Error ? error.message : String(error));
+      problems.push(messageOf(error));
     }
   };
   // A machine without IOMMU: vfio-pci takes functions only in the mode that the name of the switch warns of.

@@ -1,5 +1,6 @@
 // The host's end of the control line: jobs by number, and the questions that tests in the guest ask.
 import type { Socket } from "node:net";
+import { messageOf } from "ring3/binary";
 import { type HostRequest, LineReader, pieces, type ToGuest, type ToHost } from "./protocol.ts";
 
 export interface RunOptions {
@@ -169,8 +170,7 @@ export class ControlLine {
   #answer(id: number, what: HostRequest): void {
     this.#serve(what).then(
       (value) => this.#send({ op: "answer", id, value }),
-      (error: unknown) =>
-        this.#send({ op: "answer", id, error: error instanceof Error ? error.message : String(error) }),
+      (error: unknown) => this.#send({ op: "answer", id, error: messageOf(error) }),
     );
   }
 }

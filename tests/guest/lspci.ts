@@ -5,6 +5,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { messageOf } from "ring3/binary";
 import type { VirtualConfig } from "../../packages/ring3/src/virtual/index.ts";
 import { GuestUnavailable, type Progress } from "./cache.ts";
 import { GROUPS, packageRoot } from "./packages.ts";
@@ -28,7 +29,7 @@ export function lspciDump(config: VirtualConfig, address = "00:04.0"): string {
  */
 export async function lspci(dump: string, progress: Progress = () => {}): Promise<string> {
   const root = await packageRoot(GROUPS.peers, progress).catch((error: unknown) => {
-    throw new GuestUnavailable(`lspci cannot be fetched: ${error instanceof Error ? error.message : String(error)}`);
+    throw new GuestUnavailable(`lspci cannot be fetched: ${messageOf(error)}`);
   });
   const { program, args } = debianTool(root, "lspci");
   const directory = await mkdtemp(join(tmpdir(), "ring3-lspci-"));

@@ -2,6 +2,7 @@
 import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { messageOf } from "ring3/binary";
 import { GuestUnavailable, type Progress } from "./cache.ts";
 import { GROUPS, packageRoot } from "./packages.ts";
 import { debianTool } from "./tools.ts";
@@ -15,7 +16,7 @@ export type Pciutils = (
 /** The tools, fetched where they are not there; rejects with `GuestUnavailable` where they cannot be. */
 export async function pciutils(progress: Progress = () => {}): Promise<Pciutils> {
   const root = await packageRoot(GROUPS.peers, progress).catch((error: unknown) => {
-    throw new GuestUnavailable(`pciutils cannot be fetched: ${error instanceof Error ? error.message : String(error)}`);
+    throw new GuestUnavailable(`pciutils cannot be fetched: ${messageOf(error)}`);
   });
   const ids = join(root, "usr/share/misc/pci.ids");
   return async (name, words) => {

@@ -1,6 +1,7 @@
 // The bridge from suites in the guest to ordinary node:test results: one guest for all suites of a kernel and machine,
 // booted anew when a suite breaks it, and every test inside reported under its own name on the host.
 import { type TestContext, test } from "node:test";
+import { messageOf } from "ring3/binary";
 import { GuestUnavailable } from "./cache.ts";
 import { bootGuest, type Guest } from "./guest.ts";
 import { iommufdKernel, type KernelName, NO_IOMMUFD_KERNEL } from "./kernels.ts";
@@ -111,7 +112,7 @@ export async function runSuite(
     if (code === 0) reason = "ended without a single test";
     else if (code !== 1 && replay.entered !== "") reason += ` in "${replay.entered}"`;
   } catch (error) {
-    reason = error instanceof Error ? error.message : String(error);
+    reason = messageOf(error);
   }
   const failedByItself = replay.counts.failed > 0 && reason === "exit code 1";
   await replay.finish(`the test process: ${reason}`);

@@ -4,6 +4,7 @@
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { stripTypeScriptTypes } from "node:module";
 import { join } from "node:path";
+import { messageOf } from "ring3/binary";
 import { Cpio } from "./cpio.ts";
 
 const REPOSITORY = join(import.meta.dirname, "../..");
@@ -57,7 +58,7 @@ function strip(source: string, path: string): string {
     return stripTypes(source).replaceAll(/(["'])(\.{1,2}\/[^"'\n]+)\.ts\1/g, "$1$2.js$1");
   } catch (error) {
     // Somebody's half-written file must not stop the rest: only its own import fails.
-    const message = error instanceof Error ? error.message : String(error);
+    const message = messageOf(error);
     return `throw new SyntaxError(${JSON.stringify(`${path} could not be stripped: ${message}`)});`;
   }
 }

@@ -1,6 +1,7 @@
 // Runs batches of hostile sequences against a serving process, and looks after each whether anything is left of them.
 import assert from "node:assert/strict";
 import { writeSync } from "node:fs";
+import { messageOf } from "ring3/binary";
 import { Attacker, type AttackerCounts } from "./attacker.ts";
 import { Bystander } from "./bystander.ts";
 import { Companion } from "./companion.ts";
@@ -92,7 +93,7 @@ export async function campaign(
     } catch (error) {
       // A process that dies says so a moment later.
       await new Promise((resolve) => setTimeout(resolve, 200));
-      const what = serving.ended ?? (error instanceof Error ? error.message : String(error));
+      const what = serving.ended ?? messageOf(error);
       throw new Error(`${where}: ${what}\nlast sequences:\n${attacker.report()}`, { cause: error });
     }
     for (const name of Object.keys(total) as (keyof AttackerCounts)[]) total[name] += attacker.counts[name];

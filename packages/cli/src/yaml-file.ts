@@ -1,4 +1,5 @@
 // A YAML file that is checked before it is used: what is wrong with it is said with line and column, all of it at once.
+import { messageOf } from "ring3/binary";
 import { type Document, isNode, LineCounter, parseDocument } from "yaml";
 import { UsageError } from "./usage-error.ts";
 
@@ -50,7 +51,7 @@ function plainValue(document: Document.Parsed, problems: string[]): unknown {
   try {
     return document.toJS({ maxAliasCount: 100 });
   } catch (error) {
-    problems.push(error instanceof Error ? error.message : String(error));
+    problems.push(messageOf(error));
     return undefined;
   }
 }

@@ -5,7 +5,7 @@ import type { PciFunction } from "./pci/function.ts";
 import { openVfio, type VfioOpenOptions } from "./vfio/open.ts";
 import type { ConnectOptions } from "./vfio-user/client.ts";
 
-export { isRing3Error, Ring3Error } from "./binary/error.ts";
+export { isRing3Error, messageOf, Ring3Error } from "./binary/error.ts";
 export type { Arena, ArenaRange } from "./memory/arena.ts";
 export type { Registers } from "./memory/registers.ts";
 export { PciAddress } from "./pci/address.ts";

@@ -2,6 +2,7 @@
 import { createWriteStream } from "node:fs";
 import type { Writable } from "node:stream";
 import { finished } from "node:stream/promises";
+import { messageOf } from "ring3/binary";
 import {
   LinkType,
   pcapngInterface,
@@ -113,7 +114,7 @@ async function watchAll(device: NetDevice, context: Context): Promise<void> {
   try {
     await device.setReceiveMode({ promiscuous: true });
   } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
+    const why = messageOf(error);
     context.progress.step(`only frames for this device are captured: ${why}`);
   }
 }

@@ -1,5 +1,6 @@
 // ring3 ping: echo requests from a device past the kernel.
 import { setTimeout as delay } from "node:timers/promises";
+import { messageOf } from "ring3/binary";
 import { type Command, command } from "../command.ts";
 import { Meter } from "../net/meter.ts";
 import { DEVICE_OPTIONS, NETWORK_DEVICE, openStack, parsePeer, STACK_OPTIONS } from "../net/session.ts";
@@ -71,7 +72,7 @@ export const ping: Command = command({
       } catch (error) {
         if (context.signal.aborted) break;
         if (stack.failure !== undefined) throw error;
-        context.progress.step(error instanceof Error ? error.message : String(error));
+        context.progress.step(messageOf(error));
       }
       meter.look();
     }

@@ -2,6 +2,7 @@
 // peer does or leaves out may cost more than its connection. Lines are bounded, a peer that says nothing is hung up on, one that
 // does not read its answers is waited for as long as that, and one that does not read its events is dropped.
 import type { Socket } from "node:net";
+import { messageOf } from "ring3/binary";
 import { LineReader } from "ring3/notices";
 import { toJson } from "../text.ts";
 import {
@@ -151,6 +152,6 @@ function parseJson(line: string): unknown {
 
 function errorOf(error: unknown): ControlError {
   const { code } = error as { readonly code?: unknown };
-  const message = error instanceof Error ? error.message : String(error);
+  const message = messageOf(error);
   return { code: typeof code === "string" ? code : "INTERNAL", message };
 }

@@ -1,5 +1,6 @@
 // What a configuration will do, said for people: which driver loses which function to whom, what its users see, and what
 // stands in the way on this machine.
+import { messageOf } from "ring3/binary";
 import { linuxOperations, planBind, readFunction } from "ring3/host";
 import type { Context } from "../context.ts";
 import { machine } from "../machine.ts";
@@ -74,7 +75,7 @@ function beginning(
     const from = driver === undefined ? "has no driver; it is bound to VFIO" : `is taken from ${driver}`;
     return { steps: [`${from} at the start, and given back at the end (${steps.length} steps)`], obstacle: undefined };
   } catch (error) {
-    return { steps: [], obstacle: error instanceof Error ? error.message : String(error) };
+    return { steps: [], obstacle: messageOf(error) };
   }
 }
 

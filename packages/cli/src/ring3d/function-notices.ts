@@ -1,5 +1,6 @@
 // What the users of one function are told about it, and what their replies come to: an error goes through the stages of the
 // kernel's recovery, a removal through its grace time.
+import { messageOf } from "ring3/binary";
 import type { ResetMethod } from "ring3";
 import { type ErrorStage, type ErrorVote, type NoticeBroker, outcomeText, worstVote } from "ring3/notices";
 import type { FunctionEvent } from "./function-needs.ts";
@@ -123,7 +124,7 @@ export class FunctionNotices {
       const vote = await this.#afterReset(method, description);
       if (vote !== "need-reset" || LINK_RESETS.has(method)) return vote;
     } catch (error) {
-      this.#actions.emit({ type: "fault", description: `after an error its own reset failed: ${sentence(error)}` });
+      this.#actions.emit({ type: "fault", description: `after an error its own reset failed: ${messageOf(error)}` });
     }
     return await this.#afterReset(await this.#actions.resetBus(description), description);
   }
@@ -141,7 +142,7 @@ export class FunctionNotices {
   }
 
   async #giveUp(error: unknown): Promise<void> {
-    const why = sentence(error);
+    const why = messageOf(error);
     this.#actions.emit({ type: "fault", description: `after an error it was not reset: ${why}` });
     await this.#actions.disconnect(`it could not be reset after an error: ${why}`);
   }
@@ -151,10 +152,6 @@ export class FunctionNotices {
     this.#actions.emit({ type: "notice", notice: stage, outcome: outcomeText(outcome) });
     return outcome.vote;
   }
-}
-
-function sentence(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 /** Resolves with `promise`, or with nothing when the time is over. */

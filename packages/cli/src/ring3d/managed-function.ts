@@ -1,6 +1,6 @@
 // One function of the service through its life: taken from its driver, opened, put behind rules, served to one user after
 // another, tried again when something fails, and given back. What it needs of the machine comes from outside.
-import { Ring3Error } from "ring3";
+import { messageOf, Ring3Error } from "ring3";
 import type { MediationObserver } from "ring3/mediation";
 import type { ConnectingPeer } from "ring3/vfio-user";
 import { type BusMember, resetBus } from "./bus-reset.ts";
@@ -233,7 +233,7 @@ export class ManagedFunction implements BusMember {
       await served?.[Symbol.asyncDispose]();
     } catch (error) {
       // A function that is gone may fail on its way out; what it held is closed all the same.
-      this.#emit({ type: "fault", description: error instanceof Error ? error.message : String(error) });
+      this.#emit({ type: "fault", description: messageOf(error) });
     }
   }
 
@@ -259,7 +259,7 @@ export class ManagedFunction implements BusMember {
 
   /** An error in words; who has a function open is not to be seen where /proc is hidden from the service. */
   #explained(error: unknown): string {
-    const text = error instanceof Error ? error.message : String(error);
+    const text = messageOf(error);
     const isHeld = ["BUSY", "FUNCTION_HELD"].includes(String((error as { code?: unknown }).code));
     if (!isHeld || this.#borrower === undefined) return text;
     const { pid, uid } = this.#borrower;

@@ -1,5 +1,6 @@
 // The service: all functions of a configuration, what administrators do to them, and what happens to them at the machine.
 import { join } from "node:path";
+import { messageOf } from "ring3/binary";
 import type { HostEvents } from "ring3/host";
 import { NoticeBroker, outcomeText, type SuspendOutcome } from "ring3/notices";
 import { nearest } from "../parse.ts";
@@ -156,7 +157,7 @@ export class FunctionService implements Service, UserFacing, AsyncDisposable {
       next = await this.#options.reread();
       this.#refuseMoves(next);
     } catch (error) {
-      this.#emit({ type: "reload-refused", by, reason: error instanceof Error ? error.message : String(error) });
+      this.#emit({ type: "reload-refused", by, reason: messageOf(error) });
       throw error;
     }
     const wanted = new Map(next.functions.map((settings) => [settings.name, settings]));

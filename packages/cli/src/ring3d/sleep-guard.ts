@@ -2,6 +2,7 @@
 // logind tells of a sleep only once it is settled, and waits then, but for a few seconds and for no refusal. So whoever could
 // not be asked forbids it beforehand, by a lock that blocks, who is asked has as long as the lock that delays lasts, and a
 // refusal is made to count by ring3d-sleep.service, whose failure takes the job of the sleep away.
+import { messageOf } from "ring3/binary";
 import type { NoticeBroker } from "ring3/notices";
 import type { Logind, SleepLockMode } from "./logind.ts";
 import type { MachineSleep } from "./machine-sleep.ts";
@@ -56,7 +57,7 @@ export class SleepGuard implements Disposable {
     try {
       logind = await this.#options.connect((begins) => void this.#sleep(begins));
     } catch (error) {
-      this.#lost(error instanceof Error ? error.message : String(error));
+      this.#lost(messageOf(error));
       return;
     }
     if (this.#closed) return logind[Symbol.dispose]();

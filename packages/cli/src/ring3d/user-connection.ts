@@ -1,6 +1,6 @@
 // One connection of a user at the users' socket: its requests, the notices to it, and the functions that it was lent. Its end
 // is the end of all of them.
-import { isRing3Error, Ring3Error } from "ring3";
+import { isRing3Error, messageOf, Ring3Error } from "ring3";
 import type { UnixSocket } from "ring3/linux";
 import {
   MESSAGE_BYTES,
@@ -173,5 +173,5 @@ export class UserConnection {
 
 function errorOf(error: unknown): { readonly code: string; readonly message: string } {
   if (isRing3Error(error)) return { code: error.code, message: error.message.replace(`${error.code}: `, "") };
-  return { code: "INTERNAL", message: error instanceof Error ? error.message : String(error) };
+  return { code: "INTERNAL", message: messageOf(error) };
 }

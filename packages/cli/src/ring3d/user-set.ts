@@ -1,4 +1,5 @@
 // Who may use a function: users by name or uid, and groups as @NAME.
+import { messageOf } from "ring3/binary";
 import { lookUpGroup, lookUpUser, userName } from "ring3/host";
 import { type SettingKind, scalar } from "./setting-kinds.ts";
 
@@ -56,7 +57,7 @@ export class UserSet {
         if (word.startsWith("@")) gids.push(directory.gid(word.slice(1)));
         else uids.push(directory.uid(word));
       } catch (error) {
-        report(error instanceof Error ? error.message : String(error), index);
+        report(messageOf(error), index);
       }
     }
     return new UserSet(uids, gids, directory);

@@ -5,6 +5,7 @@ import { existsSync } from "node:fs";
 import { registerHooks } from "node:module";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
+import { messageOf } from "ring3/binary";
 import type { VirtualFunction } from "ring3/virtual";
 import { UsageError } from "../usage-error.ts";
 
@@ -62,7 +63,7 @@ async function importFile(path: string): Promise<Record<string, unknown>> {
   try {
     return (await import(pathToFileURL(file).href)) as Record<string, unknown>;
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
+    const message = messageOf(error);
     throw Object.assign(new Error(`${path} cannot be loaded: ${message}`, { cause: error }), { code: "DEVICE_FILE" });
   } finally {
     hooks.deregister();

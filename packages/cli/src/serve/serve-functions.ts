@@ -1,5 +1,6 @@
 // What every `ring3 serve` does once its devices exist: serves each at its socket, says that it is ready, keeps log and
 // metrics, and on a signal closes everything in order. The server comes from the library; tests pass their own.
+import { messageOf } from "ring3/binary";
 import type { FaultPlan, Injection } from "ring3/faults";
 import type {
   FunctionServer,
@@ -74,7 +75,7 @@ export async function serveFunctions(
   sayReady(serving, functions, context);
   await aborted(context.signal);
   const { reason } = context.signal;
-  log.write("stopping", { reason: reason instanceof Error ? reason.message : String(reason) });
+  log.write("stopping", { reason: messageOf(reason) });
   await resources.disposeAsync();
 }
 

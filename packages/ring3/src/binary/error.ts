@@ -23,3 +23,8 @@ export class Ring3Error extends Error {
 export function isRing3Error(error: unknown, code?: string): error is Ring3Error {
   return error instanceof Ring3Error && (code === undefined || error.code === code);
 }
+
+/** What a sentence says of anything that was thrown: an error's message, or the value itself as text. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,6 +1,6 @@
 export { SYSTEM_CALLS, type SystemCallReport } from "./diagnostics.ts";
 export type { CompletionPlace, CompletionPlaces, MemoryReader } from "./completion-places.ts";
-export { isRing3Error, Ring3Error } from "./error.ts";
+export { isRing3Error, messageOf, Ring3Error } from "./error.ts";
 export { bit, bits, Field } from "./field.ts";
 export { hexdump } from "./hexdump.ts";
 export {

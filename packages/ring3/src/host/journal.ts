@@ -1,6 +1,6 @@
 // All or nothing: steps run in order, each with the way back known before it starts; when one fails, or the caller aborts,
 // the ways back run in reverse. A step's undo must therefore cope with a step that did nothing or only half.
-import { Ring3Error } from "../binary/error.ts";
+import { messageOf, Ring3Error } from "../binary/error.ts";
 
 /** One change to the machine. */
 export interface Step {
@@ -41,7 +41,7 @@ export class Journal {
     } catch (error) {
       const left = await this.#rollBack();
       if (left.length === 0) throw error;
-      const message = error instanceof Error ? error.message : String(error);
+      const message = messageOf(error);
       throw new Ring3Error(
         "ROLLBACK_INCOMPLETE",
         `${message}; going back failed as well: ${left.join("; ")}. Try: sudo ring3 unbind`,
@@ -58,7 +58,7 @@ export class Journal {
       try {
         await step.undo();
       } catch (error) {
-        problems.push(`"${step.text}": ${error instanceof Error ? error.message : String(error)}`);
+        problems.push(`"${step.text}": ${messageOf(error)}`);
       }
     }
     return problems;

@@ -1,7 +1,7 @@
 // A real function behind rules: what its user sees is a virtual one, made of the user's own bits and of what the rules let
 // through. Hard about it: one user after another has it, and between two of them it must become as after power-on, in an
 // order in which the device cannot reach memory that is no longer there.
-import { isRing3Error, Ring3Error } from "../binary/error.ts";
+import { isRing3Error, messageOf, Ring3Error } from "../binary/error.ts";
 import type { IovaRange } from "../memory/iova-allocator.ts";
 import { Msi } from "../pci/capabilities/msi.ts";
 import { MsiX } from "../pci/capabilities/msi-x.ts";
@@ -245,7 +245,7 @@ export class MediatedFunction extends VirtualFunction implements AsyncDisposable
   protected override fail(error: unknown): void {
     super.fail(error);
     if (this.#observers.wants("notice")) {
-      const description = error instanceof Error ? error.message : String(error);
+      const description = messageOf(error);
       this.#observers.tell("notice", { kind: "fault", description });
     }
   }
@@ -313,7 +313,7 @@ export class MediatedFunction extends VirtualFunction implements AsyncDisposable
       this.#spoilt = undefined;
       this.#tellSession("ready", after);
     } catch (error) {
-      const why = error instanceof Error ? error.message : String(error);
+      const why = messageOf(error);
       this.#spoilt = new Ring3Error(
         "RESET_FAILED",
         `${this.name} was not reset after ${after}, so nobody gets it: ${why}`,

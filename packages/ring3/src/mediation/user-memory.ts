@@ -1,6 +1,6 @@
 // The user's memory in the real function's IOMMU domain, at the user's own addresses. What cannot be reached there, is
 // too much, or lies where the IOMMU has no room is refused or noted, and bus mastering with it.
-import { isRing3Error, Ring3Error } from "../binary/error.ts";
+import { isRing3Error, messageOf, Ring3Error } from "../binary/error.ts";
 import { ArenaRange } from "../memory/arena-range.ts";
 import type { DmaBuffer, DmaSpace } from "../pci/function.ts";
 import { hexAddress } from "../virtual/guest-map.ts";
@@ -57,7 +57,7 @@ export class UserMemory {
       buffer = typeof reached === "string" ? undefined : reached;
       why = typeof reached === "string" ? reached : undefined;
     } catch (error) {
-      this.#tell("refused", map, false, error instanceof Error ? error.message : String(error));
+      this.#tell("refused", map, false, messageOf(error));
       throw refused(error);
     }
     this.#mapped.set(map, { buffer, why });

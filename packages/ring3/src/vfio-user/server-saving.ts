@@ -1,5 +1,5 @@
 // Saves a function's state where somebody wants it: before a client hears of what changed it. Says once where that fails.
-import { isRing3Error, Ring3Error } from "../binary/error.ts";
+import { isRing3Error, messageOf, Ring3Error } from "../binary/error.ts";
 import type { VirtualFunction } from "../virtual/function.ts";
 import type { ServeOptions, StateStore } from "./server-options.ts";
 import { StateFile } from "./server-state.ts";
@@ -38,7 +38,7 @@ export class StateSaving implements Disposable {
       this.#counters.stateSaves++;
     } catch (error) {
       const errno = (isRing3Error(error) && error.errno) || "EIO";
-      const why = error instanceof Error ? error.message : String(error);
+      const why = messageOf(error);
       const sentence = `the function's state was not saved, and the one before stays: ${why}`;
       throw new Ring3Error("STATE_NOT_SAVED", sentence, { errno, cause: error });
     }

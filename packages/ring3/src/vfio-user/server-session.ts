@@ -1,7 +1,7 @@
 // One client's connection to a function: what is done with its messages, and the end that cleans up. Hard about it: the
 // common messages (register accesses) take microseconds only if nothing is decoded, allocated or awaited for them; and
 // whatever a client sends or leaves unsent, nobody else waits for it.
-import { isRing3Error, Ring3Error } from "../binary/error.ts";
+import { isRing3Error, messageOf, Ring3Error } from "../binary/error.ts";
 import type { FileDescriptor, UnixSocket } from "../linux/index.ts";
 import type { VirtualFunction } from "../virtual/function.ts";
 import { Connection, type Message, type Reply } from "./connection.ts";
@@ -386,5 +386,5 @@ export class Session implements ClientExchange, RegisterHost, ExchangeHost, Rece
 
 function asRing3Error(error: unknown): Ring3Error {
   if (isRing3Error(error)) return error;
-  return new Ring3Error("SERVER_FAILED", error instanceof Error ? error.message : String(error), { cause: error });
+  return new Ring3Error("SERVER_FAILED", messageOf(error), { cause: error });
 }

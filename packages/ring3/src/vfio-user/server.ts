@@ -1,5 +1,6 @@
 // Serves a virtual function at a UNIX socket, to one client or to several of one user at a time: listens, tells what happens, and
 // takes the function back when that is wanted.
+import { messageOf } from "../binary/error.ts";
 import {
   type ListeningPlace,
   listenAt,
@@ -148,7 +149,7 @@ export class FunctionServer implements AsyncDisposable {
   }
 
   #failed(error: unknown): void {
-    this.#emit({ type: "error", description: error instanceof Error ? error.message : String(error) });
+    this.#emit({ type: "error", description: messageOf(error) });
   }
 
   #emit(event: ServerEvent): void {

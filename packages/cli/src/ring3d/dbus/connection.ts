@@ -1,5 +1,6 @@
 // A connection to a message bus over its UNIX socket, as small as talking to logind takes. It is not done by a package or a
 // program because a lock of logind's is a descriptor: Node's sockets take none, and programs that listen need root for it.
+import { messageOf } from "ring3/binary";
 import { type FileDescriptor, UnixSocket, type Watch, watch } from "ring3/linux";
 import { decodeMessage, type DbusMessage, encodeMessage, messageSize } from "./message.ts";
 import type { DbusValue } from "./values.ts";
@@ -141,7 +142,7 @@ export class DbusConnection implements Disposable {
       while (!this.ended.aborted && this.#takeOne());
     } catch (error) {
       // What is broken in one message leaves none to be read after it.
-      this.#close(`the bus is not understood: ${error instanceof Error ? error.message : String(error)}`);
+      this.#close(`the bus is not understood: ${messageOf(error)}`);
     }
   }
 

@@ -1,7 +1,7 @@
 // Bringing a controller back: one recovery at a time, a few attempts, harder from the second on, and an end for a
 // controller that needs it again and again. Hard about it: the function may be lost or reset by somebody else while it is
 // under way; what was done so far is void then, and nothing that is awaited will come.
-import { isRing3Error, Ring3Error } from "../../binary/error.ts";
+import { isRing3Error, messageOf, Ring3Error } from "../../binary/error.ts";
 import type { Clock } from "../clock.ts";
 
 /** What a recovery does to the controller and its queues. */
@@ -97,7 +97,7 @@ export class Recovery {
       if (lost && !this.#isVoid() && !target.over()) await new Promise<void>((resolve) => (this.#wake = resolve));
       attempt = this.#isVoid() ? 0 : attempt + 1;
     }
-    const why = last instanceof Error ? last.message : String(last);
+    const why = messageOf(last);
     const sentence = `${target.address} could not be brought back (${reason}): ${why}`;
     target.fail(new Ring3Error("NVME_FAILED", sentence, { cause: last }));
   }

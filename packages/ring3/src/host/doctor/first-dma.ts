@@ -1,6 +1,6 @@
 // The proof: what an open function shows of its BARs, interrupts and DMA, and a first mapping, written and read back. Works
 // for every back end.
-import { isRing3Error } from "../../binary/error.ts";
+import { isRing3Error, messageOf } from "../../binary/error.ts";
 import { readMsiXLayout } from "../../pci/capabilities/msi-x.ts";
 import type { BarIndex, PciFunction } from "../../pci/function.ts";
 import { byHand, type Finding, Findings, type Remedy, run } from "./finding.ts";
@@ -83,7 +83,7 @@ function firstMapping(findings: Findings, fn: PciFunction): void {
     if (!kept || !inside) throw new Error(`the mapping is not what it says: ${text}`);
     findings.fine("first-dma", `memory is mapped for DMA: ${text}, of up to ${bits} bits`, ...seen);
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
+    const message = messageOf(error);
     findings.failure(
       "first-dma",
       "no memory can be mapped for DMA",
