@@ -1,9 +1,10 @@
-// Runs the tests: `test.ts` all, `test.ts unit` the quick loop, `test.ts migration` devices in processes of their own that
+// Runs the tests: `test.ts` all, `test.ts unit` the quick loop, `test.ts long` those of its kind that say `// seconds: N` in their
+// leading comments, `test.ts migration` devices in processes of their own that
 // move, die and come back, `test.ts hostile` clients, servers and drivers that send
 // anything (RING3_HOSTILE=full: much more of it), `test.ts guest` those inside guests.
 // A guest waits much and keeps less than one processor busy: where there are two, two lanes of guests run beside each other,
 // and what needs none beside both. Ends with what failed and one line that counts everything.
-import { globSync } from "node:fs";
+import { globSync, readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join, relative } from "node:path";
 import { run } from "node:test";
@@ -13,6 +14,8 @@ import { spec } from "node:test/reporters";
 interface Group {
   readonly title: string;
   readonly patterns: readonly string[];
+  /** Whether it takes files that say how many seconds they need, or those that do not; all, where it is not said. */
+  readonly long?: boolean;
   readonly concurrency: number;
   /** Which of the guests' lanes; none needs a guest, where it is not said. */
   readonly lane?: string;
@@ -24,14 +27,15 @@ const counts = { passed: 0, skipped: 0 };
 const failures: string[] = [];
 const suitesRun = new Set<string>();
 const processors = availableParallelism();
+/** Compiling is a third of what a test file costs, and the same in each: what V8 made of the sources is kept, until they change. */
+process.env["NODE_COMPILE_CACHE"] ??= join(root, "node_modules", ".cache", "compiled");
 /** Where there is one processor, one list after the other. */
 const beside = processors >= 2;
 
-const UNIT: Group = {
-  title: "unit",
-  patterns: ["packages/**/*.test.ts", "tests/{architecture,contract,fakes}/*.test.ts", "tests/guest/suites.test.ts"],
-  concurrency: 2,
-};
+const OWN = ["packages/**/*.test.ts", "tests/{architecture,contract,fakes}/*.test.ts", "tests/guest/suites.test.ts"];
+const UNIT: Group = { title: "unit", patterns: OWN, long: false, concurrency: 2 };
+/** Programs that are started, devices of other processes, and much that is generated. */
+const LONG: Group = { title: "long", patterns: OWN, long: true, concurrency: 2 };
 const MIGRATION: Group = { title: "migration", patterns: ["tests/migration/*.test.ts"], concurrency: 2 };
 const HOSTILE: Group = { title: "hostile", patterns: ["tests/hostile/*.test.ts"], concurrency: 2 };
 /** Compared with programs of Debian's; no guest runs. */
@@ -53,8 +57,18 @@ const IOMMUFD_GUESTS: Group = {
   lane: "second",
 };
 
-function filesOf(patterns: readonly string[]): string[] {
-  return patterns.flatMap((pattern) => globSync(pattern, { cwd: root })).sort();
+/** Where a file says how long it takes, the longest come first, so that no processor is left alone with one of them. */
+function filesOf({ patterns, long }: Pick<Group, "patterns" | "long">): string[] {
+  const names = patterns.flatMap((pattern) => globSync(pattern, { cwd: root })).sort();
+  if (long === undefined) return names;
+  const seconds = new Map(names.map((name) => [name, secondsOf(name)]));
+  const of = (name: string): number => seconds.get(name) ?? 0;
+  return names.filter((name) => of(name) > 0 === long).sort((a, b) => of(b) - of(a));
+}
+
+function secondsOf(name: string): number {
+  const comments = /^(?:\/\/.*\n)*/.exec(readFileSync(join(root, name), "utf8"))?.[0] ?? "";
+  return Number(/^\/\/ seconds: (\d+)$/m.exec(comments)?.[1] ?? 0);
 }
 
 let prepared: Promise<void> | undefined;
@@ -69,11 +83,12 @@ function prepareGuests(print: (text: string) => void): Promise<void> {
 }
 
 /** Runs a group; `print` takes what is reported, as it comes. */
-async function runGroup({ title, patterns, concurrency, lane }: Group, print: (text: string) => void): Promise<void> {
+async function runGroup(group: Group, print: (text: string) => void): Promise<void> {
+  const { title, concurrency, lane } = group;
   if (lane !== undefined) await prepareGuests(print);
-  const names = filesOf(patterns);
+  const names = filesOf(group);
   print(`\n== ${title}: ${names.length} files\n`);
-  if (names.length === 0) throw new Error(`no test file matches ${patterns.join(" ")}`);
+  if (names.length === 0) throw new Error(`no test file matches ${group.patterns.join(" ")}`);
   const files = names.map((name) => join(root, name));
   const started = performance.now();
   const env = { ...process.env, ...(lane === undefined ? {} : guestEnvironment(lane)) };
@@ -156,10 +171,11 @@ async function suitesLeft(): Promise<string[]> {
 const GUESTS = [[IOMMUFD_GUESTS], [DEBIAN_GUESTS]];
 const runs: Readonly<Record<string, readonly (readonly Group[])[]>> = {
   unit: [[UNIT]],
+  long: [[LONG]],
   migration: [[MIGRATION]],
   hostile: [[HOSTILE]],
   guest: [[PROGRAMS], ...GUESTS],
-  all: [[UNIT, MIGRATION, HOSTILE, PROGRAMS].map(besideGuests), ...GUESTS],
+  all: [[UNIT, LONG, MIGRATION, HOSTILE, PROGRAMS].map(besideGuests), ...GUESTS],
 };
 
 /** What runs beside two guests gets the processors that they leave. */
@@ -174,8 +190,10 @@ if (chosen === undefined) {
   process.exit(2);
 }
 if (which === "all") {
-  const taken = new Set(chosen.flat().flatMap(({ patterns }) => filesOf(patterns)));
-  const left = filesOf(["packages/**/*.test.ts", "tests/**/*.test.ts"]).filter((file) => !taken.has(file));
+  const taken = new Set(chosen.flat().flatMap(filesOf));
+  const left = filesOf({ patterns: ["packages/**/*.test.ts", "tests/**/*.test.ts"] }).filter(
+    (file) => !taken.has(file),
+  );
   if (left.length > 0) throw new Error(`no group has ${left.join(", ")}`);
 }
 await runBeside(beside ? chosen : [chosen.flat()]);

@@ -1,5 +1,5 @@
-/* The device process of the round trips: an 82576 queue on a cable that ends in itself. What is sent is received at once, with an
- * interrupt where the driver has armed it. */
+/* The device process of the round trips: an 82576 queue on a cable that ends in itself. What is sent is received when it has
+ * been on its way for as long as the cable says, with an interrupt where the driver has armed it. */
 #include "../peer.h"
 #include "layout.h"
 #include <string.h>
@@ -17,6 +17,7 @@ int main(int argc, char **argv) {
   volatile uint32_t *receive_tail = (volatile uint32_t *)(base + REGISTERS_OFFSET + RECEIVE_TAIL);
   volatile uint32_t *transmit_tail = (volatile uint32_t *)(base + REGISTERS_OFFSET + TRANSMIT_TAIL);
   volatile uint32_t *armed = (volatile uint32_t *)(base + ARMED_OFFSET);
+  volatile uint32_t *cable = (volatile uint32_t *)(base + CABLE_OFFSET);
   volatile uint32_t *stop = (volatile uint32_t *)(base + STOP_OFFSET);
   uint32_t receive_head = 0, transmit_head = 0;
   puts("ready");
@@ -25,6 +26,10 @@ int main(int argc, char **argv) {
     if (transmit_head == *transmit_tail % ENTRIES || receive_head == *receive_tail % ENTRIES) {
       __builtin_ia32_pause();
       continue;
+    }
+    if (*cable > 0) {
+      double arrival = now_ns() + *cable;
+      while (now_ns() < arrival) __builtin_ia32_pause();
     }
     uint64_t from = transmit[transmit_head * 2] % (SHARED_SIZE - FRAME_BYTES), command = transmit[transmit_head * 2 + 1];
     uint64_t to = receive[receive_head * 2] % (SHARED_SIZE - FRAME_BYTES);

@@ -12,6 +12,7 @@
 #define ASKED_OFFSET 0xa000u /* the driver counts up: fill and empty your rings */
 #define DONE_OFFSET 0xb000u  /* the device follows */
 #define ARMED_OFFSET 0xc000u /* the driver stores 1: interrupt at the next packet; the device takes it back */
+#define CABLE_OFFSET 0xd000u /* nanoseconds that a packet is on its way */
 #define POOL_OFFSET 0x10000u
 #define BUFFERS 4096u
 #define BUFFER_BYTES 2048u

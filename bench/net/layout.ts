@@ -9,6 +9,7 @@ export const STOP_OFFSET = 0x9000;
 export const ASKED_OFFSET = 0xa000;
 export const DONE_OFFSET = 0xb000;
 export const ARMED_OFFSET = 0xc000;
+export const CABLE_OFFSET = 0xd000;
 export const POOL_OFFSET = 0x1_0000;
 export const BUFFERS = 4096;
 export const BUFFER_BYTES = 2048;

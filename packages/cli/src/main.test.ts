@@ -1,4 +1,5 @@
 // What a start leaves behind: compiled code where it is safe, and nothing elsewhere.
+// seconds: 4
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { chmodSync, chownSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";

@@ -1,4 +1,5 @@
 // Recording, looking, converting, replaying and breaking by command, against servers in processes of their own.
+// seconds: 7
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";

@@ -25,7 +25,7 @@ const TARGETS = {
 
 const PLACES = ["nvme", "edu", "vf"] as const;
 /** All of them take an emulated machine minutes; every one is tried on the host each time. */
-const SAMPLE = 4;
+const SAMPLE = 6;
 const sample: readonly Attack[] = attacks.filter((_, index) => index % SAMPLE === 0);
 
 /** Who attacks has what is `attacked`, its neighbour the others. Rules are for who is attacked: a driver would not get far. */

@@ -1,4 +1,5 @@
 // Completion as shells see it: the words for a line, and the scripts in the real shells (those that are installed).
+// seconds: 3
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";

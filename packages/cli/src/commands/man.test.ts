@@ -1,4 +1,5 @@
 // Manual pages: one for each command, that mandoc and groff take without complaint.
+// seconds: 1
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";

@@ -1,4 +1,5 @@
 // The prompt on a served device, as a process, since it puts names among the globals; and its parts.
+// seconds: 8
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";

@@ -1,4 +1,5 @@
 // The network commands as processes: two cards on one switch, served over vfio-user, an echo service on one of them.
+// seconds: 17
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";

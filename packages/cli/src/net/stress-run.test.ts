@@ -1,5 +1,6 @@
 // Threads of echo-stress over queues of their own, whatever the device delivers where: every datagram comes back to the thread that
 // sent it, once, with its bytes.
+// seconds: 8
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type NetDevice, Stack } from "ring3/net";

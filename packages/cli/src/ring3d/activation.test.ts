@@ -1,4 +1,5 @@
 // The whole service as systemd starts it: by a user who connects, with the sockets passed, told of when it is ready.
+// seconds: 2
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";

@@ -1,4 +1,5 @@
 // What a configuration may say, what it says where it is silent, and how mistakes are told.
+// seconds: 1
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Ajv2020 } from "ajv/dist/2020.js";

@@ -1,5 +1,6 @@
 // Whatever an administrator's program sends, however it is cut into pieces: each whole line has one answer, in order, and nothing
 // happens to the service but what was asked for.
+// seconds: 4
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";

@@ -1,4 +1,5 @@
 // The service with functions in process behind it and real users, in processes of their own, before it.
+// seconds: 10
 import assert from "node:assert/strict";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,4 +1,5 @@
 // Against the real dbus-daemon, with a logind that is not.
+// seconds: 2
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import test, { type TestContext } from "node:test";

@@ -1,5 +1,6 @@
 // A change that is killed at any call, before or after its effect, leaves a machine that the next command brings to the
 // new state or back to the old one.
+// seconds: 8
 import assert from "node:assert/strict";
 import test from "node:test";
 import { bind, unbind } from "./binding.ts";

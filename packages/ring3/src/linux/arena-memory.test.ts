@@ -1,3 +1,4 @@
+// seconds: 1
 import assert from "node:assert/strict";
 import { on, once } from "node:events";
 import { describe, test } from "node:test";

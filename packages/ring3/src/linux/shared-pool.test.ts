@@ -1,4 +1,5 @@
 // DMA memory with descriptors: pieces of a pool, and memory that gets its descriptor later.
+// seconds: 3
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";

@@ -1,3 +1,4 @@
+// seconds: 1
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { readlinkSync, writeFileSync } from "node:fs";

@@ -1,4 +1,5 @@
 // Devices that come with the library, each behind a mediator: both contracts hold as without one.
+// seconds: 2
 import type { TestContext } from "node:test";
 import { libraryDevices } from "../../../../tests/contract/library-devices.ts";
 import { pciFunctionContract } from "../../../../tests/contract/pci-function.ts";

@@ -1,4 +1,5 @@
 // The rule sets against literal tables of what they are to be, and the laws that every set keeps over random writes.
+// seconds: 1
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";

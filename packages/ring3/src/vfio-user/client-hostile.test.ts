@@ -1,4 +1,5 @@
 // Nothing that a server sends crashes, hangs or leaks: each lie ends in an error that says what is wrong, or is of no effect.
+// seconds: 7
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";

@@ -1,4 +1,5 @@
 // How a served function ends, comes back and moves, and what drivers and workers see of that.
+// seconds: 8
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { on, once } from "node:events";

@@ -1,4 +1,5 @@
 // Two clients of ours at one served function: what one does with its memory and interrupts leaves the other's alone.
+// seconds: 1
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { ServedFunction } from "../../../../tests/contract/served-function.ts";

@@ -1,4 +1,5 @@
 // A client of ours that waits for a function, and what it says where it waits in vain.
+// seconds: 2
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { type Script, LyingServer } from "../../../../tests/fakes/lying-server.ts";

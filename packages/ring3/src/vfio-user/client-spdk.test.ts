@@ -1,4 +1,5 @@
 // Our driver and our client against a target as strict as SPDK's.
+// seconds: 3
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { rejectsCode, throwsCode } from "../../../../tests/contract/fixture.ts";

@@ -1,4 +1,5 @@
 // A function over a socket keeps the whole contract of PciFunction, in every way in which it can be connected.
+// seconds: 5
 import { after, before } from "node:test";
 import { pciFunctionContract } from "../../../../tests/contract/pci-function.ts";
 import { ServedFunction } from "../../../../tests/contract/served-function.ts";

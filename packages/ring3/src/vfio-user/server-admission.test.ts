@@ -1,4 +1,5 @@
 // Who gets a function, who is told why not, and how an administrator takes it back.
+// seconds: 1
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ServedFunction } from "../../../../tests/contract/served-function.ts";

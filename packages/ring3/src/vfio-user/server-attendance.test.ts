@@ -1,6 +1,7 @@
 // Several functions of one process, whose clients wait for each other: one answers the server only once another one has its own
 // answer, as the devices of one QEMU do. The clients run in a thread of their own, since the server blocks its thread while it
 // waits.
+// seconds: 7
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { test } from "node:test";

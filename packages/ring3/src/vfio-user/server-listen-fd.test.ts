@@ -1,4 +1,5 @@
 // Socket activation: somebody else made the socket, holds it while no server runs, and passes it to each that does.
+// seconds: 2
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";

@@ -1,6 +1,7 @@
 // A client that answers the server only once it has its own answer, as QEMU does: its processor reads a register with a lock
 // held that its main loop needs to read memory for the server. Each dialogue runs in a thread of its own, since the server
 // blocks its thread while it waits.
+// seconds: 7
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { test } from "node:test";

@@ -1,4 +1,5 @@
 // Any order in which several clients come, map, connect interrupts, reset and leave, against a model of who has what.
+// seconds: 3
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";

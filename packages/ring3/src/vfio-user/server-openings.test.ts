@@ -1,4 +1,5 @@
 // Several clients of one user at one function: each with memory and signals of its own, all with the same function.
+// seconds: 1
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";

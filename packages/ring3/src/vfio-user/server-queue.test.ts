@@ -1,4 +1,5 @@
 // Clients that wait for a function: who gets it when, who leaves the line, and who is told that it takes too long.
+// seconds: 2
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";

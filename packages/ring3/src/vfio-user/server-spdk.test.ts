@@ -1,5 +1,6 @@
 // Our server and our NVMe device under a client that does what SPDK's NVMe driver was seen to do, in its order: it polls, asks
 // one question at a time, gives every message the id 0, and lets nothing cross the socket while it reads and writes.
+// seconds: 1
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

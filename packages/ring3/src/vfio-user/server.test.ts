@@ -1,3 +1,4 @@
+// seconds: 2
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import {

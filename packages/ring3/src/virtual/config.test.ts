@@ -1,5 +1,6 @@
 // The laws of config space: what software can change and what not, whatever the width and place of its accesses; what each
 // reset keeps; and that a saved state is the function's and nobody else's.
+// seconds: 1
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as fc from "fast-check";

@@ -1,4 +1,5 @@
 // The virtual function as whoever serves it sees it: decoding, resets, power, DMA faults, state, and models that fail.
+// seconds: 1
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";

@@ -1,4 +1,5 @@
 // Guest memory against a model that looks at every byte, its limits, faults, and the cost of many maps.
+// seconds: 2
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";

@@ -1,4 +1,5 @@
 // The devices that come with the library, in process: both contracts. The same over sockets is in tests/migration.
+// seconds: 4
 import { libraryDevices } from "../../../../tests/contract/library-devices.ts";
 import { pciFunctionContract } from "../../../../tests/contract/pci-function.ts";
 import { deviceContract } from "../../../../tests/contract/virtual-function.ts";

@@ -1,4 +1,5 @@
 // A function in process keeps the whole contract of PciFunction, the devices behind it theirs; then what it adds.
+// seconds: 1
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { rejectsCode, throwsCode } from "../../../../tests/contract/fixture.ts";

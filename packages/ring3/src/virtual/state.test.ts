@@ -1,4 +1,5 @@
 // The state codec: everything comes back, and nothing else gets in.
+// seconds: 3
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";

@@ -1,4 +1,5 @@
 // The controller under its own driver, against a plain array; its state moved elsewhere; its map of registers.
+// seconds: 1
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";

@@ -1,5 +1,6 @@
 // The emitted loop against its reference, the same device over an arena in which nothing can be emitted: whatever a host
 // writes into queues and doorbells, both do the same, and nothing outside of the host's maps is touched.
+// seconds: 3
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";

@@ -1,5 +1,6 @@
 // The controller over a file: what is reported is in the file, a flush is waited for, and what a file cannot do has its
 // status. A full disk is a small tmpfs or, without the right to mount one, left out.
+// seconds: 1
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import {

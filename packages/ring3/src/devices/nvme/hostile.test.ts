@@ -1,5 +1,6 @@
 // A host that writes anything anywhere: no exception of the model, no write outside what it may reach, and a reset always
 // brings the controller back.
+// seconds: 1
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";

@@ -1,4 +1,5 @@
 // I/O commands: data by PRPs and SGLs, every status of a mistake, what happens while the backing is at work, interrupts.
+// seconds: 1
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";

@@ -1,3 +1,4 @@
+// seconds: 2
 import assert from "node:assert/strict";
 import test from "node:test";
 import fc from "fast-check";

@@ -1,5 +1,6 @@
 // The whole drivers on fake controllers: start and end, interrupts, links that come and go, devices that hang, lie, are reset,
 // read all ones or are pulled out; and the virtual function under a physical one that refuses, is silent or is reset.
+// seconds: 2
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";

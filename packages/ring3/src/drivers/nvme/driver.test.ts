@@ -1,4 +1,5 @@
 // The driver over a controller in process: every command, every way of noticing completions, start and end.
+// seconds: 1
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import fc from "fast-check";

@@ -1,5 +1,6 @@
 // What can go wrong with an honest controller: it stalls, dies, sleeps or goes away. Whatever happens, every promise
 // settles, and no write that was acknowledged is lost.
+// seconds: 2
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";

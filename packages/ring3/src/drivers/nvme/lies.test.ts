@@ -1,5 +1,6 @@
 // A controller that lies: in its registers, in the data that it gives, in its completions. It gets an error, a reset, or
 // is given up; never a hang, never a crash.
+// seconds: 1
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";

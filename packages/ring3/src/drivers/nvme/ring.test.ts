@@ -1,4 +1,5 @@
 // Rings against a simulated controller over the same words: order, wrap, fullness, and what a liar reports.
+// seconds: 1
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";

@@ -1,4 +1,5 @@
 // Queues in worker threads: the device is served by this thread, the queue is driven by the other.
+// seconds: 2
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { type TestContext, test } from "node:test";

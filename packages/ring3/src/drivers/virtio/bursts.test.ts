@@ -1,4 +1,5 @@
 // Bursts over virtqueues: the emitted loops and the TypeScript ones against one device, and against each other, word by word.
+// seconds: 3
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";

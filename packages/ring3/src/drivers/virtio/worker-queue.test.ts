@@ -1,5 +1,6 @@
 // Queues for workers over a device whose registers are memory: who owns one, what a reset of the device does to it, which of the
 // device's pairs it is, and that its memory outlives the driver for as long as somebody has it.
+// seconds: 2
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { test } from "node:test";

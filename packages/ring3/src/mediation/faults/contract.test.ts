@@ -1,4 +1,5 @@
 // A function to which nothing happens yet keeps the whole contract of PciFunction, with its memory bounced or not.
+// seconds: 1
 import { watchedDevices } from "../../../../../tests/fakes/watched-devices.ts";
 import { pciFunctionContract } from "../../../../../tests/contract/pci-function.ts";
 import { faulty } from "./faulty.ts";

@@ -1,5 +1,6 @@
 // Every kind of fault happens to ring3's NVMe driver, at start, at work and at the end: each command ends, with a result or an
 // error, the driver ends, and what it said was written is on the disk.
+// seconds: 14
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { VirtualClock } from "../../../../../tests/fakes/virtual-clock.ts";

@@ -1,4 +1,5 @@
 // A driver is recorded against a device in process and runs again from the recording, where no device is.
+// seconds: 1
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { memoryBacking } from "../../devices/block-backing.ts";

@@ -1,4 +1,5 @@
 // A function that is traced keeps the whole contract of PciFunction, with its memory recorded or not.
+// seconds: 2
 import { pciFunctionContract } from "../../../../../tests/contract/pci-function.ts";
 import { watchedDevices } from "../../../../../tests/fakes/watched-devices.ts";
 import type { TraceEvent } from "./event.ts";
