@@ -13,6 +13,8 @@ import { accept, identify, passed, type RingCode, refuseIndex, ringWord, wanted 
 import { splitAreas, USED_NO_NOTIFY } from "./split-ring.ts";
 
 const SHIFT = Math.log2(DESCRIPTOR_BYTES);
+/** Of the available ring, from where a burst begins to what it fetches early. */
+const ENTRIES_AHEAD = 7;
 const half = (index: number): number => 2 * index;
 
 /** `writes`: whether the device writes to the buffers. */
@@ -31,6 +33,13 @@ export function splitCode(place: RingPlace, writes: boolean): RingCode {
       body.set(seen, body.own32(ringWord(place, RingWord.SEEN)));
       if (writes) body.set(limit, body.own32(ringWord(place, RingWord.LIMIT)));
       body.set(fresh, 0);
+      // The device has read the line that the burst writes: a store of what stands there begins to fetch it.
+      const entry = next
+        .add(ENTRIES_AHEAD)
+        .and(size - 1)
+        .shl(1)
+        .add(avail);
+      body.store16(entry, body.load16(entry, half(AvailHalfword.RING)), half(AvailHalfword.RING));
     },
     store(body, { free, next, taken, seen }) {
       body.store32(ringWord(place, RingWord.FREE), free);
@@ -64,6 +73,8 @@ export function splitCode(place: RingPlace, writes: boolean): RingCode {
         body.set(seen, taken);
         body.leave(loop);
       });
+      // So does a store of the flags that the descriptor has had all along, for the next `put`.
+      body.store32(id.shl(SHIFT).add(memory), writes ? DescriptorFlag.WRITE : 0, word(DescriptorWord.LAST));
       body.set(taken, taken.add(1).and(0xffff));
     },
     put(body, ring, iova, length) {
