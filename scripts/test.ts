@@ -1,9 +1,9 @@
-// Runs the tests: `test.ts` all, `test.ts unit` the quick loop, `test.ts long` those of its kind that say `// seconds: N` in their
-// leading comments, `test.ts migration` devices in processes of their own that
-// move, die and come back, `test.ts hostile` clients, servers and drivers that send
-// anything (RING3_HOSTILE=full: much more of it), `test.ts guest` those inside guests.
-// A guest waits much and keeps less than one processor busy: where there are two, two lanes of guests run beside each other,
-// and what needs none beside both. Ends with what failed and one line that counts everything.
+// Runs the tests: `test.ts` all; `unit` the quick loop; `long` those of its kind that say `// seconds: N` in their leading comments;
+// `migration` devices in processes of their own that move, die and come back; `hostile` clients, servers and drivers that send
+// anything (RING3_HOSTILE=full: much more of it); `guest` what is compared with other programs, and the suites inside guests.
+// Where there are two processors two lanes of guests run beside each other, after what needs none: an emulated processor that
+// waits for another one, which does not run, wastes what a third program could use.
+// Ends with what failed and one line that counts everything.
 import { globSync, readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join, relative } from "node:path";
@@ -26,11 +26,10 @@ const counts = { passed: 0, skipped: 0 };
 /** What failed, for the end of the report: what stands in the middle of thousands of lines is not found. */
 const failures: string[] = [];
 const suitesRun = new Set<string>();
-const processors = availableParallelism();
 /** Compiling is a third of what a test file costs, and the same in each: what V8 made of the sources is kept, until they change. */
 process.env["NODE_COMPILE_CACHE"] ??= join(root, "node_modules", ".cache", "compiled");
 /** Where there is one processor, one list after the other. */
-const beside = processors >= 2;
+const beside = availableParallelism() >= 2;
 
 const OWN = ["packages/**/*.test.ts", "tests/{architecture,contract,fakes}/*.test.ts", "tests/guest/suites.test.ts"];
 const UNIT: Group = { title: "unit", patterns: OWN, long: false, concurrency: 2 };
@@ -168,20 +167,18 @@ async function suitesLeft(): Promise<string[]> {
   return wanted.map(({ name }) => name).filter((name) => !suitesRun.has(name));
 }
 
-const GUESTS = [[IOMMUFD_GUESTS], [DEBIAN_GUESTS]];
-const runs: Readonly<Record<string, readonly (readonly Group[])[]>> = {
-  unit: [[UNIT]],
-  long: [[LONG]],
-  migration: [[MIGRATION]],
-  hostile: [[HOSTILE]],
-  guest: [[PROGRAMS], ...GUESTS],
-  all: [[UNIT, LONG, MIGRATION, HOSTILE, PROGRAMS].map(besideGuests), ...GUESTS],
-};
+/** Lists of groups that run beside each other. */
+type Phase = readonly (readonly Group[])[];
 
-/** What runs beside two guests gets the processors that they leave. */
-function besideGuests(group: Group): Group {
-  return { ...group, concurrency: Math.min(group.concurrency, Math.max(1, processors - 1)) };
-}
+const GUESTS: Phase = [[PROGRAMS], [IOMMUFD_GUESTS], [DEBIAN_GUESTS]];
+const runs: Readonly<Record<string, readonly Phase[]>> = {
+  unit: [[[UNIT]]],
+  long: [[[LONG]]],
+  migration: [[[MIGRATION]]],
+  hostile: [[[HOSTILE]]],
+  guest: [GUESTS],
+  all: [[[UNIT, LONG, MIGRATION, HOSTILE]], GUESTS],
+};
 
 const which = process.argv[2] ?? "all";
 const chosen = Object.hasOwn(runs, which) ? runs[which] : undefined;
@@ -190,14 +187,14 @@ if (chosen === undefined) {
   process.exit(2);
 }
 if (which === "all") {
-  const taken = new Set(chosen.flat().flatMap(filesOf));
+  const taken = new Set(chosen.flat(2).flatMap(filesOf));
   const left = filesOf({ patterns: ["packages/**/*.test.ts", "tests/**/*.test.ts"] }).filter(
     (file) => !taken.has(file),
   );
   if (left.length > 0) throw new Error(`no group has ${left.join(", ")}`);
 }
-await runBeside(beside ? chosen : [chosen.flat()]);
-if (chosen.flat().some(({ lane }) => lane !== undefined)) {
+for (const phase of chosen) await runBeside(beside ? phase : [phase.flat()]);
+if (chosen.flat(2).some(({ lane }) => lane !== undefined)) {
   const left = await suitesLeft();
   if (left.length > 0) failures.push(`no lane has run the suites ${left.join(", ")}`);
 }
