@@ -45,8 +45,11 @@ export class StressRun implements AsyncDisposable {
     const target = { address: ipv4(peer.address), port: peer.port };
     const all = Array.from({ length: threads }, (_, sender) => {
       const order = { kind: "echo-stress", ...load, sender, own: own[sender] } as const;
-      return new StressThread(stack, order, target, onLatencies);
+      return resources.use(new StressThread(stack, order, target, onLatencies));
     });
+    // The device may give each queue what was sent from any.
+    await Promise.all(all.map(({ ready }) => ready));
+    for (const thread of all) thread.begin();
     resources.move();
     return new StressRun(stations, stack, all);
   }

@@ -59,6 +59,8 @@ export class StressThread implements AsyncDisposable {
   report: StressReport | undefined;
   /** What its queue did, once it has ended; nothing where it has none. */
   queue: QueueCounts | undefined;
+  /** Resolves once it receives; rejects as `done` does. */
+  readonly ready: Promise<void>;
   /** Resolves once all its requests are accounted for; rejects with the end of the device, and what the thread throws. */
   readonly done: Promise<void>;
   readonly #stack: StressStack;
@@ -67,6 +69,7 @@ export class StressThread implements AsyncDisposable {
   readonly #exited: Promise<void>;
   readonly #worker: Worker;
   readonly #timer: NodeJS.Timeout;
+  readonly #receives: PromiseWithResolvers<void> = Promise.withResolvers();
   readonly #finish: PromiseWithResolvers<void> = Promise.withResolvers();
 
   /** `peer.address` is a 32-bit integer. */
@@ -84,6 +87,8 @@ export class StressThread implements AsyncDisposable {
     this.done = this.#finish.promise;
     // Whoever waits for it hears of it; that nobody does any more is no reason to end the process.
     this.done.catch(() => undefined);
+    this.ready = Promise.race([this.#receives.promise, this.done]);
+    this.ready.catch(() => undefined);
     worker.on("message", (message: StressMessage) => this.#hear(message));
     worker.once("error", (error) => this.#finish.reject(stack.failure ?? error));
     this.#exited = new Promise((resolve) => {
@@ -96,12 +101,18 @@ export class StressThread implements AsyncDisposable {
   }
 
   #hear(message: StressMessage): void {
-    if ("report" in message) {
+    if ("ready" in message) this.#receives.resolve();
+    else if ("report" in message) {
       this.report = message.report;
       this.#onLatencies(message.report.latencies);
       if (message.report.done) this.#finish.resolve();
     } else if ("queue" in message) this.queue = message.queue;
     else if (this.#stack.failure === undefined) this.#relay?.send(message.datagrams);
+  }
+
+  /** Has it send. */
+  begin(): void {
+    this.#tell("begin");
   }
 
   #look(): void {

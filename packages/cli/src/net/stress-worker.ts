@@ -33,14 +33,15 @@ export interface QueueCounts extends NetQueueStatistics, SteeringStatistics {
   readonly index: number;
 }
 
-/** What a thread says: requests to send for it, how far it is, and last what its queue did. */
+/** What a thread says: that it receives, requests to send for it, how far it is, and last what its queue did. */
 export type StressMessage =
+  | { readonly ready: true }
   | { readonly datagrams: Uint8Array }
   | { readonly report: StressReport }
   | { readonly queue: QueueCounts };
 
-/** What a thread is told later: what came back, one after the other; to end. */
-export type StressNews = { readonly datagrams: Uint8Array } | "end";
+/** What a thread is told later: to begin, once all are ready; what came back, one after the other; to end. */
+export type StressNews = { readonly datagrams: Uint8Array } | "begin" | "end";
 
 /** Where this file lies, for the thread. */
 export const STRESS_WORKER: URL = new URL(import.meta.url);
@@ -53,8 +54,13 @@ const RETRY_MS = 1;
 function relayed(order: StressOrder, port: MessagePort): void {
   const say = (message: StressMessage): void => port.postMessage(message);
   const stress = new Stress(order, (datagrams) => say({ datagrams }));
-  const timer = setInterval(() => say({ report: stress.report() }), LOOK_MS);
+  let timer: NodeJS.Timeout | undefined;
   port.on("message", (news: StressNews) => {
+    if (news === "begin") {
+      timer = setInterval(() => say({ report: stress.report() }), LOOK_MS);
+      stress.fill();
+      return;
+    }
     if (news === "end") {
       clearInterval(timer);
       port.close();
@@ -64,7 +70,7 @@ function relayed(order: StressOrder, port: MessagePort): void {
     for (let at = 0; at < datagrams.length; at += order.sizeBytes) stress.take(datagrams, at, order.sizeBytes);
     stress.fill();
   });
-  stress.fill();
+  say({ ready: true });
 }
 
 /**
@@ -72,7 +78,16 @@ function relayed(order: StressOrder, port: MessagePort): void {
  * told to end.
  */
 async function steered(order: StressOrder, own: StressStation, port: MessagePort): Promise<void> {
-  const ended = new Promise<void>((resolve) => port.once("message", () => resolve()));
+  const begin = Promise.withResolvers<void>();
+  const end = Promise.withResolvers<void>();
+  port.on("message", (news: StressNews) => {
+    if (news === "begin") begin.resolve();
+    else if (news === "end") {
+      // Also of a run that never began.
+      begin.resolve();
+      end.resolve();
+    }
+  });
   const say = (message: StressMessage): void => port.postMessage(message);
   const { attachNetQueue, ipv4, QueueDevice, Stack, SteeredQueue } = await import("ring3/net");
   using attached = await attachNetQueue(own.queue);
@@ -89,6 +104,9 @@ async function steered(order: StressOrder, own: StressStation, port: MessagePort
   });
   const unsent = new UnsentDatagrams(endpoint, ipv4(own.peer.address), own.peer.port, order.sizeBytes);
   const stress = new Stress(order, (datagrams) => unsent.add(datagrams));
+  // From here on the queue has buffers. What others send before would be answered into it, and lost.
+  say({ ready: true });
+  await begin.promise;
   // The main thread hears of the device's end by itself, and says so.
   const whileItWorks = (work: () => void) => (): void => {
     if (stack.failure === undefined) work();
@@ -104,9 +122,10 @@ async function steered(order: StressOrder, own: StressStation, port: MessagePort
     ),
   ];
   stress.fill();
-  await ended;
+  await end.promise;
   for (const timer of timers) clearInterval(timer);
   if (stack.failure === undefined) say({ queue: { index: queue.index, ...queue.statistics(), ...queue.steered } });
+  port.close();
 }
 
 const order = workerData as StressOrder | undefined;
