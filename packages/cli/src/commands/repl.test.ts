@@ -186,5 +186,5 @@ test("code on a served device: TypeScript, await, registers, our errors", { time
   const script = "interface A { x: number }\nconst a: A = { x: 3 };\na.x + bar0.read32(0x100000 - 4) * 0";
   assert.deepEqual(await ring3(["repl", address], script), { status: 0, stdout: "3\n", stderr: "" });
   // Whoever comes next finds the device free.
-  assert.equal((await run("fn.identity.backend")).stdout, "vfio-user\n");
+  assert.deepEqual(await run("fn.identity.backend"), { status: 0, stdout: "vfio-user\n", stderr: "" });
 });
