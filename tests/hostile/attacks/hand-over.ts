@@ -5,6 +5,7 @@ import { BARE_VERSION } from "../../../packages/ring3/src/vfio-user/fake-client.
 import { Command, HeaderFlag, Region } from "../../../packages/ring3/src/vfio-user/messages.ts";
 import type { Attack } from "./attack.ts";
 import { mapping, mastering, masterOn } from "./dma.ts";
+import { descriptorsReturn } from "./owner.ts";
 import {
   access,
   bytesOf,
@@ -129,9 +130,6 @@ export const handOverAttacks: readonly Attack[] = [
   },
 ];
 
-/** Messages, each with as many descriptors as one may have: if one of each stayed open, these were left. */
-const FLOODS = 100;
-
 export const protocolAttacks: readonly Attack[] = [
   {
     group: PROTOCOL,
@@ -144,10 +142,9 @@ export const protocolAttacks: readonly Attack[] = [
       const flood = (): Promise<number> => client.errno(Command.REGION_READ, access(Region.CONFIG, 0, 4), { fds });
       await flood();
       const before = (await scene.view()).descriptors;
-      for (let at = 0; at < FLOODS; at++) await flood();
-      const more = (await scene.view()).descriptors - before;
-      // A service opens and closes some of its own meanwhile.
-      return more < FLOODS ? "they are closed" : `${more} stay open`;
+      for (let at = 0; at < 100; at++) await flood();
+      await descriptorsReturn(scene, before);
+      return "they are closed";
     },
   },
   {

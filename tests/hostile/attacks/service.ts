@@ -7,8 +7,9 @@ import { ServiceUser } from "../../../packages/ring3/src/ring3d-user.ts";
 import { BARE_VERSION, FakeClient, turn } from "../../../packages/ring3/src/vfio-user/fake-client.ts";
 import { Command, Region } from "../../../packages/ring3/src/vfio-user/messages.ts";
 import { descriptorsOf, openVfio } from "../../../packages/ring3/src/vfio/index.ts";
-import type { Attack, OwnerView, Scene, ServiceSockets, Trait } from "./attack.ts";
+import type { Attack, Scene, ServiceSockets, Trait } from "./attack.ts";
 import { mapping, mastering, masterOn } from "./dma.ts";
+import { descriptorsReturn, seen } from "./owner.ts";
 import { access, configRead, event, map, nameOf, PATIENCE_MS, peek, poke } from "./wire.ts";
 
 const GROUP = "Service";
@@ -41,19 +42,6 @@ async function hello(scene: Scene, path: string): Promise<string> {
     answer = nameOf(await client.errno(Command.VERSION, BARE_VERSION));
   });
   return answer === "" ? refused : answer;
-}
-
-/** What the owner sees, once it sees that. */
-async function seen(scene: Scene, wanted: (view: OwnerView) => boolean): Promise<OwnerView> {
-  for (const until = performance.now() + PATIENCE_MS; ; await turn()) {
-    const now = await scene.view();
-    if (wanted(now)) return now;
-    assert.ok(performance.now() < until, `the service never comes to it: ${JSON.stringify({ ...now, config: [] })}`);
-  }
-}
-
-async function descriptorsReturn(scene: Scene, before: number): Promise<void> {
-  await seen(scene, ({ descriptors }) => descriptors <= before);
 }
 
 /** Sends a text with descriptors to a socket of lines, and gives what it says until it has said `last`, or hangs up. */
