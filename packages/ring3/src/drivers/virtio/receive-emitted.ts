@@ -45,6 +45,7 @@ export function receive(body: Body, place: VirtioQueuePlace, code: RingCode, loc
   const { token, length } = locals;
   const { pool } = place;
   code.load(body, locals);
+  code.fetch(body, locals);
   body.set(unused, body.own32(pool.stateOffset));
   body.set(skip, body.own32(stateOf(place, PairWord.RX_SKIP)));
   body.set(mergeable, body.own32(stateOf(place, PairWord.FEATURES)).and(PairFeature.MERGEABLE));

@@ -31,6 +31,11 @@ export type Ring = Words<Exclude<keyof typeof RING, "entry">> & { readonly entry
 export interface RingCode {
   /** Loads the ring's words. */
   load(body: Body, ring: Ring): void;
+  /**
+   * Begins to fetch a line that the device has read and that the burst will write, by a store of what stands there: each such
+   * store waits for its line, and publication for all of them.
+   */
+  fetch(body: Body, ring: Ring): void;
   /** Stores what takes and puts changed. */
   store(body: Body, ring: Ring): void;
   /** Takes a buffer: `token` and, where the device writes, `length`. Leaves `loop` where none has come back. */

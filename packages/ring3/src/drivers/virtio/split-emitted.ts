@@ -33,7 +33,8 @@ export function splitCode(place: RingPlace, writes: boolean): RingCode {
       body.set(seen, body.own32(ringWord(place, RingWord.SEEN)));
       if (writes) body.set(limit, body.own32(ringWord(place, RingWord.LIMIT)));
       body.set(fresh, 0);
-      // The device has read the line that the burst writes: a store of what stands there begins to fetch it.
+    },
+    fetch(body, { next }) {
       const entry = next
         .add(ENTRIES_AHEAD)
         .and(size - 1)
@@ -73,7 +74,7 @@ export function splitCode(place: RingPlace, writes: boolean): RingCode {
         body.set(seen, taken);
         body.leave(loop);
       });
-      // So does a store of the flags that the descriptor has had all along, for the next `put`.
+      // Fetched for the next `put`: these are the flags that the descriptor has had all along.
       body.store32(id.shl(SHIFT).add(memory), writes ? DescriptorFlag.WRITE : 0, word(DescriptorWord.LAST));
       body.set(taken, taken.add(1).and(0xffff));
     },

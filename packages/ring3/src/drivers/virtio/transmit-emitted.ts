@@ -64,6 +64,7 @@ export function transmit(body: Body, place: VirtioQueuePlace, code: RingCode, lo
   const { first, second, third, bytes, refused, taken } = locals;
   const { pool, poolIova } = place;
   code.load(body, locals);
+  code.fetch(body, locals);
   body.if(free.lt(count), () => reclaim(body, place, code, locals));
   body.set(frameBytes, body.own32(stateOf(place, PairWord.FRAME_BYTES)));
   body.set(start, packets);
