@@ -9,6 +9,7 @@ import { availableParallelism } from "node:os";
 import { join, relative } from "node:path";
 import { run } from "node:test";
 import { spec } from "node:test/reporters";
+import { leadingWords } from "../tests/leading-comments.ts";
 
 /** Files that run beside each other, as many as `concurrency` says. */
 interface Group {
@@ -66,8 +67,7 @@ function filesOf({ patterns, long }: Pick<Group, "patterns" | "long">): string[]
 }
 
 function secondsOf(name: string): number {
-  const comments = /^(?:\/\/.*\n)*/.exec(readFileSync(join(root, name), "utf8"))?.[0] ?? "";
-  return Number(/^\/\/ seconds: (\d+)$/m.exec(comments)?.[1] ?? 0);
+  return Number(leadingWords(readFileSync(join(root, name), "utf8"), "seconds") ?? 0);
 }
 
 let prepared: Promise<void> | undefined;

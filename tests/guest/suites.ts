@@ -1,6 +1,7 @@
 // The suites that run in the guest, and what each says about itself in its leading comments.
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { leadingWords } from "../leading-comments.ts";
 import { type KernelName, quickKernel } from "./kernels.ts";
 import { VARIATIONS, type VariationName } from "./machine.ts";
 import { type GroupName, GROUPS } from "./packages.ts";
@@ -90,8 +91,7 @@ function named(words: string): readonly KernelName[] | "any" {
 }
 
 function describe(file: string, source: string): Described {
-  const comments = /^(?:(?:\/\/.*)?\n)*/.exec(source)?.[0] ?? "";
-  const word = (key: string): string | undefined => new RegExp(`^// ${key}: (.*)$`, "m").exec(comments)?.[1]?.trim();
+  const word = (key: string): string | undefined => leadingWords(source, key);
   const machine = word("machine") ?? "standard";
   if (!Object.hasOwn(VARIATIONS, machine)) throw new Error(`${file}: there is no machine "${machine}"`);
   const kernels = named(word("kernels") ?? "debian, iommufd");
