@@ -2,9 +2,9 @@
 import { createWriteStream } from "node:fs";
 import type { Writable } from "node:stream";
 import { finished } from "node:stream/promises";
-import { messageOf } from "ring3/binary";
 import {
   LinkType,
+  messageOf,
   pcapngInterface,
   pcapngPacketBytes,
   pcapngSection,
